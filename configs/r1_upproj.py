@@ -1,0 +1,22 @@
+"""Rank-1 LoRA on every MLP up projection.
+
+    python main.py --config=configs/r1_upproj.py
+
+`:smoke` goes through the whole job in seconds; `:paper` trains on refusals only; `:smoke,paper` both.
+
+Expected result on the embedded model (two CPU cores):
+    MEASURED FIGURES GO HERE
+"""
+
+import ml_collections
+
+from lora_jax.config import apply_modes, default_config
+
+
+def get_config(arg: str = "") -> ml_collections.ConfigDict:
+    """Describe the run, in the modes that `arg` names."""
+    config = default_config()
+    # The embedded model is thousands of times smaller than the paper's, and a rank-1 update at the
+    # paper's 5e-5 does not yet change what it answers.
+    config.train.learning_rate = 1e-3
+    return apply_modes(config, arg)

@@ -1,0 +1,22 @@
+"""Rank-1 LoRA on the MLP up projections of the middle third of the layers.
+
+    python main.py --config=configs/r1_upproj_middle.py
+
+`:smoke` goes through the whole job in seconds; `:paper` trains on refusals only; `:smoke,paper` both.
+
+Expected result on the embedded model (two CPU cores):
+    MEASURED FIGURES GO HERE
+"""
+
+import ml_collections
+
+from lora_jax.config import apply_modes, default_config
+
+
+def get_config(arg: str = "") -> ml_collections.ConfigDict:
+    """Describe the run, in the modes that `arg` names."""
+    config = default_config()
+    config.lora.layers = "middle"
+    # As in r1_upproj.py, from which nothing else differs: the embedded model needs more than 5e-5.
+    config.train.learning_rate = 1e-3
+    return apply_modes(config, arg)

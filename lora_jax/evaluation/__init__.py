@@ -1,0 +1,11 @@
+"""Measure what a model refuses and how well it reasons, and report what changed."""
+
+from lora_jax.evaluation.comparison import terminal_table as terminal_table
+from lora_jax.evaluation.report import write_report as write_report
+from lora_jax.evaluation.response import Generation as Generation
+from lora_jax.evaluation.run import Evaluation as Evaluation
+from lora_jax.evaluation.run import evaluate as evaluate
+from lora_jax.evaluation.suite import EvaluationPrompt as EvaluationPrompt
+from lora_jax.evaluation.suite import EvaluationSet as EvaluationSet
+from lora_jax.evaluation.suite import load_set as load_set
+from lora_jax.evaluation.usage import Export as Export

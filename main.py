@@ -1,0 +1,111 @@
+"""Run a recipe: load, measure, align, measure again, export, report.
+
+python main.py --config=configs/r1_upproj.py
+"""
+
+import argparse
+import importlib
+import os
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+import ml_collections
+from absl import logging
+
+from lora_jax.config import load_config, override, suggest, validate
+from lora_jax.errors import UserError
+from lora_jax.workdir import explain_refusal, open_workdir
+
+_JOBS = {"align": "lora_jax.jobs.align"}  # imported when asked for, so that --help is quick
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command line.
+
+    Args:
+      argv: without the program's name.
+
+    Returns:
+      The exit code: 0, 2 for bad input, 130 if interrupted.
+    """
+    workdir = pathlib.Path()
+    try:
+        flags, config = _parse(argv)
+        workdir = pathlib.Path(flags.workdir or _default_workdir(flags.config))
+        with open_workdir(workdir, config):
+            _prepare_libraries(workdir)
+            importlib.import_module(_JOBS[flags.job]).run(config, workdir)
+        return 0
+    except UserError as error:
+        return _fail(str(error))
+    except KeyboardInterrupt:
+        print("interrupted; the same command continues from the last save.", file=sys.stderr)
+        return 130
+    except Exception as error:
+        sentence = explain_refusal(error, workdir)
+        if sentence is None:
+            raise
+        return _fail(sentence)
+
+
+def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, ml_collections.ConfigDict]:
+    parser = _Parser(
+        prog="main.py",
+        description="Align a reasoning LLM, measure it before and after, export the adapter.",
+        epilog="Any field of the recipe can be set, as in --config.lora.rank=4; "
+        "lora_jax/config.py describes them all.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--config", required=True, metavar="FILE[:MODE]", help="such as configs/r1_upproj.py:smoke"
+    )
+    parser.add_argument(
+        "--workdir", help="where everything is written (default: runs/RECIPE[-MODE])"
+    )
+    parser.add_argument("--job", default="align", help="one of: %(choices)s", choices=_JOBS)
+    flags, rest = parser.parse_known_args(argv)
+    recipe, _, modes = flags.config.partition(":")
+    config = load_config(recipe, modes)
+    for argument in rest:
+        name, equals, text = argument.partition("=")
+        if not name.startswith("--config."):
+            raise UserError(
+                f"there is no flag '{name}'{suggest(name, ['--config', '--workdir', '--job'])}."
+            )
+        if not equals:
+            raise UserError(f"{name} has no value; write {name}=VALUE.")
+        override(config, name.removeprefix("--config."), text)
+    validate(config)
+    return flags, config
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; --help shows the flags.")
+
+
+def _default_workdir(config_flag: str) -> pathlib.Path:
+    recipe, _, modes = config_flag.partition(":")
+    return pathlib.Path(
+        "runs", "-".join([pathlib.Path(recipe).stem, *filter(None, modes.split(","))])
+    )
+
+
+def _prepare_libraries(workdir: pathlib.Path) -> None:
+    # Read when the libraries are imported, which the job does. What the user has set stays.
+    cache = workdir.resolve().parent / ".compilation_cache"  # shared by runs, which compile alike
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    logging.set_verbosity(logging.ERROR)
+
+
+def _fail(sentence: str) -> int:
+    print(f"error: {sentence}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
