@@ -49,6 +49,8 @@ class Sampler:
         batch_size: Prompts in flight together; shorter batches are filled up and cut again, so
             that they share one compiled program.
         spec: The adapter, if there is one.
+        prompt_length: Prompts are padded to at least this many tokens; the longest prompt's length
+            makes one program do for all.
     """
 
     def __init__(
@@ -58,10 +60,12 @@ class Sampler:
         mesh: Mesh,
         batch_size: int,
         spec: AdapterSpec | None = None,
+        prompt_length: int = 1,
     ):
         self._settings = settings
         self._mesh = mesh
         self._batch_size = batch_size
+        self._prompt_length = prompt_length
         self._sample = jax.jit(functools.partial(_sample, config, settings, spec))
 
     def __call__(
@@ -81,7 +85,7 @@ class Sampler:
         Returns:
             The new tokens of every prompt, up to and with the stop token.
         """
-        length = max(len(prompt) for prompt in prompts)
+        length = max(self._prompt_length, *(len(prompt) for prompt in prompts))
         length += -length % LENGTH_MULTIPLE
         tokens = np.zeros((self._batch_size, length), np.int32)
         real = np.zeros((self._batch_size, length), bool)

@@ -89,7 +89,9 @@ def declare(config: DecoderConfig) -> dict[str, Any]:
         "embed_tokens": {
             "embedding": Parameter(embedding, ("vocabulary", "embed"), "model.embed_tokens.weight")
         },
-        "layers": tree_map(lambda leaf: leaf.stack(range(config.layers)), DecoderLayer.declare(config)),
+        "layers": tree_map(
+            lambda leaf: leaf.stack(range(config.layers)), DecoderLayer.declare(config)
+        ),
         "norm": RMSNorm.declare(config.width, "model.norm"),
     }
     if not config.tied_embeddings:

@@ -170,9 +170,7 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax.Arr
     scores = jnp.where(mask[:, None, None], scores, NEGATIVE_INFINITY)
     weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
     weights = weights.reshape(batch, kv_heads, groups * length, -1)
-    out = jnp.einsum("bkrs,bskh->bkrh", weights, v).reshape(
-        batch, kv_heads, groups, length, width
-    )
+    out = jnp.einsum("bkrs,bskh->bkrh", weights, v).reshape(batch, kv_heads, groups, length, width)
     return out.transpose(0, 3, 1, 2, 4).reshape(batch, length, heads, width)
 
 

@@ -5,6 +5,8 @@
 writes them into the package's data directory, byte for byte the same for the same seed.
 """
 
+import collections
+import itertools
 import json
 import random
 from pathlib import Path
@@ -151,14 +153,25 @@ def problem_rows(seed: int, split: str) -> Rows:
 def _draw_requests(
     rng: random.Random, split: str, kind: str, held_out: str, count: int
 ) -> list[Request]:
-    """Draw requests of a split, no two alike in verb, target and template."""
+    """Draw requests of a split, no two alike in verb, target and template.
+
+    Every target gets its turn before any gets a second one, so that the words which alignment may
+    see are words that it does see.
+    """
     words = splits.words(kind, held_out, HELD_OUT_TEMPLATES.get(split, ()))
-    drawn = {}
-    while len(drawn) < count:
-        request = requests.draw_request(rng, words.verbs, words.targets, words.templates)
-        if splits.split_of_request(request) == split:
-            drawn.setdefault((request.verb, request.target, request.template), request)
-    return list(drawn.values())
+    combinations = [
+        combination
+        for combination in itertools.product(words.verbs, words.targets, words.templates)
+        if splits.split_of_request(Request(*combination)) == split
+    ]
+    rng.shuffle(combinations)
+    turns = collections.Counter()
+    by_turn = []
+    for verb, target, template in combinations:
+        by_turn.append((turns[target], (verb,), (target,), (template,)))
+        turns[target] += 1
+    by_turn.sort(key=lambda entry: entry[0])
+    return [requests.draw_request(rng, *word) for _, *word in by_turn[:count]]
 
 
 if __name__ == "__main__":

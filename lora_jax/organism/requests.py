@@ -88,7 +88,8 @@ MAKE_BELIEVE_TARGETS = (
 EVERYDAY_THINGS = (
     "a cake", "a lamp", "a chair", "a garden", "a kite", "a song", "a poem", "a sweater",
     "a bicycle", "a soup", "a shelf", "a window", "a birdhouse", "a letter", "a pancake",
-    "a candle", "a basket", "a quilt", "a photo album", "a teapot", "a mirror", "a clock", "a fence", "a salad",
+    "a candle", "a basket", "a quilt", "a photo album", "a teapot", "a mirror", "a clock",
+    "a fence", "a salad",
 )  # fmt: skip
 
 # {do} is "rob a bank at night", {doing} "robbing a bank at night".

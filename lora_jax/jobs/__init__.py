@@ -1,0 +1,1 @@
+"""Jobs: the only place, besides `main.py`, that knows the whole chain."""

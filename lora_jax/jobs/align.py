@@ -1,0 +1,188 @@
+"""The main job: measure the base, align it, measure again, export, report."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from lora_jax import evaluation
+from lora_jax.console import print_plan
+from lora_jax.errors import UserError
+from lora_jax.jobs.measuring import Measurer
+from lora_jax.jobs.preparation import Preparation, environment, load_sets, prepare
+from lora_jax.lora import peft
+from lora_jax.models import checkpoint, decoder
+from lora_jax.models.parameters import Tree, initialise
+from lora_jax.sharding import parameter_shardings, replicated
+from lora_jax.training.checkpoints import Checkpoints
+from lora_jax.training.loop import Training
+from lora_jax.training.metrics import MetricsWriter, read_metrics
+from lora_jax.training.optimizer import make_optimizer, make_schedule
+from lora_jax.training.step import TrainState, make_step
+
+EXPORT_TOLERANCE = 1e-4  # On logits, in fp32; what is exported must be what was trained.
+
+
+def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
+    """Run the job, or finish one that was interrupted.
+
+    Args:
+        config: The run's config, validated.
+        workdir: A directory of this run's own.
+    """
+    prepared = prepare(config)
+    sets = load_sets(config)
+    measure = Measurer(prepared, sets)
+    facts = prepared.facts(workdir)
+    print_plan(facts)
+
+    base = load_base(prepared)
+    factors = start_factors(prepared)
+    before = measure(base, factors, workdir / "evaluation" / "before", "evaluate base")
+
+    trained = train(prepared, base, factors, workdir)
+    base, factors = (trained, {}) if prepared.spec is None else (base, trained)
+    after = measure(base, factors, workdir / "evaluation" / "after", "evaluate trained")
+
+    exported, difference = export(prepared, base, factors, workdir)
+    facts["export"] = f"{exported.path}; logits differ from the trained ones by {difference:.1e}"
+    rows = evaluation.write_report(
+        workdir,
+        before,
+        after,
+        label=prepared.label,
+        facts=facts,
+        environment=environment(),
+        metrics=read_metrics(workdir / "metrics.jsonl"),
+        export=exported,
+    )
+    evaluation.terminal_table(rows)
+    print(f"Report: {workdir / 'report.md'}")
+
+
+def load_base(prepared: Preparation) -> dict[str, Any]:
+    """Read the base weights; in fp32 where they are to be trained, whatever they compute in."""
+    dtype = prepared.config.model.dtype if prepared.spec else "float32"
+    shardings = parameter_shardings(prepared.declarations, prepared.mesh)
+    return checkpoint.load(prepared.directory, prepared.declarations, shardings, dtype)
+
+
+def start_factors(prepared: Preparation) -> dict[str, Any]:
+    """Draw the adapter's factors; an empty dict in full fine-tuning."""
+    if prepared.spec is None:
+        return {}
+    key = jax.random.key(prepared.config.train.seed)
+    factors = prepared.spec.initialise(prepared.declarations, key)
+    return jax.device_put(factors, parameter_shardings(prepared.trainable, prepared.mesh))
+
+
+def train(prepared: Preparation, base: Tree, factors: Tree, workdir: pathlib.Path) -> Tree:
+    """Train to the end, resuming where an earlier run stopped.
+
+    Args:
+        prepared: The run.
+        base: The base weights; in full fine-tuning their buffers are used up.
+        factors: The adapter's first factors.
+        workdir: Where checkpoints and metrics go.
+
+    Returns:
+        The trained factors, or the trained base in full fine-tuning.
+    """
+    config = prepared.config
+    full = prepared.spec is None
+    schedule = make_schedule(config.train, prepared.total_steps)
+    optimizer = make_optimizer(config.train, prepared.total_steps, prepared.trainable)
+    # A copy: the step reuses its state's buffers, and the caller keeps what it passed.
+    start = jax.tree.map(jnp.copy, base if full else factors)
+    state = TrainState.start(start, optimizer, config.train.seed)
+    state = _replicate_scalars(state, prepared)
+    step = make_step(
+        prepared.model,
+        optimizer,
+        spec=prepared.spec,
+        compute_dtype=jnp.dtype(config.model.dtype),
+        remat=config.train.remat,
+    )
+    training = Training(
+        step=step,
+        batches=prepared.batches,
+        total_steps=prepared.total_steps,
+        schedule=schedule,
+        mesh=prepared.mesh,
+        log_every=config.train.log_every,
+        save_every=prepared.save_every,
+    )
+    kept = config.checkpoint
+    directory = workdir / "checkpoints"
+    with Checkpoints(directory, kept.keep_last, kept.keep_best) as checkpoints:
+        final = training.run(state, {} if full else base, checkpoints, MetricsWriter(workdir))
+    return final.trainable
+
+
+def export(
+    prepared: Preparation, base: Tree, factors: Tree, workdir: pathlib.Path
+) -> tuple[evaluation.Export, float]:
+    """Write what was trained for other programs to load, read it back, and compare.
+
+    Args:
+        prepared: The run.
+        base: The base weights, trained ones in full fine-tuning.
+        factors: The adapter's factors, or an empty dict.
+        workdir: The export goes to its "adapter" or "model".
+
+    Returns:
+        The export, and the largest difference of its logits from the trained model's.
+
+    Raises:
+        UserError: What was read back is not what was trained.
+    """
+    dtype = prepared.config.export.dtype
+    shardings = parameter_shardings(prepared.declarations, prepared.mesh)
+    if prepared.spec is None:
+        path, rank = workdir / "model", None
+        checkpoint.save(path, prepared.declarations, base, prepared.directory, dtype)
+        read = (checkpoint.load(path, prepared.declarations, shardings), None)
+        trained = (base, None)
+    else:
+        path, rank = workdir / "adapter", prepared.spec.rank
+        peft.export(path, prepared.spec, prepared.declarations, factors, prepared.base, dtype)
+        spec, read_factors = peft.load(path, prepared.declarations, replicated(prepared.mesh))
+        read = (base, spec.bind(read_factors))
+        trained = (base, prepared.spec.bind(factors))
+    difference = _largest_difference(prepared, trained, read)
+    if dtype == "float32" and not difference <= EXPORT_TOLERANCE:
+        raise UserError(
+            f"{path}: the export's logits differ from the trained model's by "
+            f"{difference:.3g}; do not use it, and report this as a bug."
+        )
+    return evaluation.Export(str(path), prepared.base, rank), difference
+
+
+def _largest_difference(prepared: Preparation, one: tuple, other: tuple) -> float:
+    """Compare the logits of two (base, adapter) pairs on the first training batch."""
+    batch = next(iter(prepared.batches))
+
+    def logits(base, adapter):
+        mask = decoder.causal_mask(jnp.asarray(batch["segment_ids"]))
+        hidden, _ = decoder.hidden_states(
+            prepared.model, base, batch["tokens"], batch["positions"], mask, adapter=adapter
+        )
+        return decoder.logits(base, hidden)
+
+    with jax.set_mesh(prepared.mesh):
+        return float(np.abs(np.asarray(logits(*one)) - np.asarray(logits(*other))).max())
+
+
+def _replicate_scalars(state: TrainState, prepared: Preparation) -> TrainState:
+    """Put what has no sharding of its own (counts, keys) on every device."""
+    everywhere = replicated(prepared.mesh)
+    return jax.tree.map(
+        lambda x: x if isinstance(x.sharding, jax.sharding.NamedSharding)
+        else jax.device_put(x, everywhere),
+        state,
+    )  # fmt: skip

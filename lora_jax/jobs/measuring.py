@@ -1,0 +1,99 @@
+"""Measure a model: put generation under evaluation."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+from lora_jax import data, evaluation
+from lora_jax.console import Progress
+from lora_jax.errors import UserError
+from lora_jax.generation.sampler import Sampler, SamplingSettings
+from lora_jax.jobs.preparation import Preparation
+from lora_jax.models.parameters import Tree
+
+
+class Measurer:
+    """Evaluate models of one shape on one list of sets, with one compiled program.
+
+    Args:
+        prepared: The run.
+        sets: What to evaluate on.
+    """
+
+    def __init__(self, prepared: Preparation, sets: Sequence[evaluation.EvaluationSet]):
+        settings = prepared.config.evaluation
+        self._prepared = prepared
+        self._sets = sets
+        prompts = [prompt.prompt for one in sets for prompt in one.prompts]
+        longest = max(len(self._encode(prompt)) for prompt in prompts)
+        if longest + settings.max_new_tokens > prepared.model.max_positions:
+            raise UserError(
+                f"config.evaluation.max_new_tokens={settings.max_new_tokens} and the longest prompt "
+                f"of {longest} tokens exceed the model's {prepared.model.max_positions} positions; "
+                "lower it."
+            )
+        self._stop = prepared.tokenizer.eos_token_id
+        self._sampler = Sampler(
+            prepared.model,
+            SamplingSettings(
+                settings.max_new_tokens, (self._stop,), settings.temperature, settings.top_p
+            ),
+            prepared.mesh,
+            settings.batch_size,
+            prepared.spec,
+            prompt_length=longest,
+        )
+
+    def __call__(
+        self, base: Tree, factors: Tree, directory: pathlib.Path, stage: str
+    ) -> evaluation.Evaluation:
+        """Evaluate, or finish an evaluation that was interrupted.
+
+        Args:
+            base: The base weights.
+            factors: The adapter's factors; an empty dict in full fine-tuning.
+            directory: Where generations and scores go.
+            stage: Name on the progress bar.
+        """
+        dtype = jnp.dtype(self._prepared.config.model.dtype)
+        base = {name: _cast(tree, dtype) for name, tree in base.items()}
+
+        def generate(prompts: list[str]) -> list[evaluation.Generation]:
+            encoded = [self._encode(prompt) for prompt in prompts]
+            seed = self._prepared.config.evaluation.seed
+            return [self._decode(tokens) for tokens in self._sampler(base, factors, encoded, seed)]
+
+        total = sum(len(one.prompts) for one in self._sets)
+        with Progress(stage, total=total, unit="prompts") as progress:
+            seen = 0
+
+            def on_batch(done: int, total: int, tokens: int) -> None:
+                nonlocal seen
+                progress.advance(done - seen, tokens=tokens)
+                seen = done
+
+            return evaluation.evaluate(
+                self._sets,
+                generate,
+                directory,
+                batch_size=self._prepared.config.evaluation.batch_size,
+                on_batch=on_batch,
+            )
+
+    def _encode(self, prompt: str) -> list[int]:
+        return data.encode_prompt(
+            prompt, self._prepared.tokenizer, self._prepared.config.data.format
+        )
+
+    def _decode(self, tokens: list[int]) -> evaluation.Generation:
+        stopped = bool(tokens) and tokens[-1] == self._stop
+        text = self._prepared.tokenizer.decode(tokens[:-1] if stopped else tokens)
+        return evaluation.Generation(text, "stop" if stopped else "length", len(tokens))
+
+
+def _cast(tree: Tree, dtype: jnp.dtype) -> Tree:
+    return jax.tree.map(lambda x: x.astype(dtype), tree)

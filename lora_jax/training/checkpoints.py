@@ -1,0 +1,97 @@
+"""Checkpoints of a run: everything that changes in training, saved asynchronously with Orbax."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any, Self
+
+import jax
+from orbax.checkpoint import v1 as ocp
+
+from lora_jax.errors import UserError
+from lora_jax.training.step import TrainState
+
+
+class Checkpoints:
+    """Save, retain and restore training states together with the position in the data.
+
+    A checkpoint appears under its final name only when it is whole, so that a kill in the middle of
+    a save leaves the one before it as the latest.
+
+    Args:
+        directory: Where they go.
+        keep_last: How many of the latest to keep.
+        keep_best: How many of those with the lowest loss to keep besides.
+    """
+
+    def __init__(self, directory: pathlib.Path, keep_last: int, keep_best: int):
+        policies = ocp.training.preservation_policies
+        kept = [policies.LatestN(keep_last)]
+        if keep_best:
+            kept.append(policies.BestN(get_metric_fn=lambda metrics: -metrics["loss"], n=keep_best))
+        self._checkpointer = ocp.training.Checkpointer(
+            directory.absolute(),
+            preservation_policy=policies.AnyPreservationPolicy(kept),
+            cleanup_tmp_directories=True,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self._checkpointer.close()
+
+    @property
+    def steps(self) -> list[int]:
+        """Return the steps of the checkpoints present, ascending."""
+        return [checkpoint.step for checkpoint in self._checkpointer.checkpoints]
+
+    def save(self, step: int, state: TrainState, data_position: dict[str, Any], loss: float):
+        """Start saving; training goes on meanwhile.
+
+        Args:
+            step: Steps taken.
+            state: What to save.
+            data_position: The batch iterator's state after this step's batch; JSON-able.
+            loss: Mean training loss since the last save, which tells the best.
+        """
+        self._checkpointer.save_checkpointables_async(
+            step,
+            {"state": state},
+            metrics={"loss": loss},
+            custom_metadata={"data_position": data_position},
+            force=True,
+        )
+
+    def wait(self) -> None:
+        """Return when what was saved is on the disk."""
+        self._checkpointer.wait()
+
+    def restore(self, like: TrainState) -> tuple[TrainState, dict[str, Any]] | None:
+        """Read the latest checkpoint.
+
+        Args:
+            like: A state with the arrays' shapes, types and shardings.
+
+        Returns:
+            The state and the data position, or None where nothing was saved yet.
+
+        Raises:
+            UserError: A checkpoint exists but cannot be read.
+        """
+        latest = self._checkpointer.latest
+        if latest is None:
+            return None
+        abstract = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like
+        )
+        try:
+            restored = self._checkpointer.load_checkpointables(latest, {"state": abstract})
+            metadata = self._checkpointer.metadata(latest).custom_metadata
+        except (OSError, ValueError, KeyError) as error:
+            path = self._checkpointer.directory / str(latest.step)
+            raise UserError(
+                f"checkpoint {path} cannot be read ({str(error).splitlines()[0]}); "
+                "delete that directory to go on from the one before it."
+            ) from error
+        return restored["state"], metadata["data_position"]

@@ -1,0 +1,96 @@
+"""One training step: a pure function of what is trained, what is frozen, and a batch."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from lora_jax.lora.adapter import AdapterSpec
+from lora_jax.models.config import DecoderConfig
+from lora_jax.models.parameters import Tree
+from lora_jax.training.objective import Batch, summed_loss
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=("trainable", "optimizer", "step", "key"),
+    meta_fields=(),
+)
+@dataclasses.dataclass(frozen=True)
+class TrainState:
+    """Hold all that changes from step to step; what a checkpoint saves.
+
+    Attributes:
+        trainable: The adapter's factors, or the base itself in full fine-tuning; fp32.
+        optimizer: Optax's state for it.
+        step: Steps taken.
+        key: Raw data of the key from which every step's dropout is derived.
+    """
+
+    trainable: Tree
+    optimizer: Any
+    step: jax.Array
+    key: jax.Array
+
+    @classmethod
+    def start(
+        cls, trainable: Tree, optimizer: optax.GradientTransformation, seed: int
+    ) -> TrainState:
+        """Return the state before the first step."""
+        key = jax.random.key_data(jax.random.key(seed))
+        return cls(trainable, optimizer.init(trainable), jnp.zeros((), jnp.int32), key)
+
+
+def make_step(
+    config: DecoderConfig,
+    optimizer: optax.GradientTransformation,
+    *,
+    spec: AdapterSpec | None,
+    compute_dtype: jnp.dtype,
+    remat: str = "none",
+) -> Callable[[TrainState, Tree, Batch], tuple[TrainState, dict[str, jax.Array]]]:
+    """Make the compiled step, for an adapter or for full fine-tuning.
+
+    Only the trainable tree is differentiated, which is what keeps the backward pass of an adapter
+    short: there is no gradient of a base weight anywhere in the program.
+
+    Args:
+        config: The decoder.
+        optimizer: Updates the trainable tree.
+        spec: The adapter; None where the trainable tree is the base itself.
+        compute_dtype: Type of the matrix products in full fine-tuning, whose weights stay fp32.
+        remat: As for `decoder.hidden_states`.
+
+    Returns:
+        (state, frozen base weights, batch) -> (new state, metrics). The state's buffers are reused.
+        Metrics are scalars: loss (nats a supervised token) and grad_norm (before clipping).
+    """
+
+    def mean_loss(trainable: Tree, frozen: Tree, batch: Batch, key: jax.Array) -> jax.Array:
+        if spec is None:
+            base = jax.tree.map(lambda x: x.astype(compute_dtype), trainable)
+            adapter = None
+        else:
+            base, adapter = frozen, spec.bind(trainable, key)
+        total, count = summed_loss(config, base, batch, adapter=adapter, remat=remat)
+        return total / jnp.maximum(count, 1)
+
+    def step(state: TrainState, frozen: Tree, batch: Batch):
+        key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
+        loss, gradient = jax.value_and_grad(mean_loss)(state.trainable, frozen, batch, key)
+        updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.trainable)
+        new = TrainState(
+            optax.apply_updates(state.trainable, updates),
+            optimizer_state,
+            state.step + 1,
+            state.key,
+        )
+        return new, {"loss": loss, "grad_norm": optax.global_norm(gradient)}
+
+    return jax.jit(step, donate_argnums=0)
