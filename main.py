@@ -18,7 +18,10 @@ from lora_jax.config import load_config, override, suggest, validate
 from lora_jax.errors import UserError
 from lora_jax.workdir import explain_refusal, open_workdir
 
-_JOBS = {"align": "lora_jax.jobs.align"}  # imported when asked for, so that --help is quick
+_JOBS = {  # imported when asked for, so that --help is quick
+    "align": "lora_jax.jobs.align",
+    "compare": "lora_jax.jobs.compare",
+}
 
 
 def main(argv: Sequence[str]) -> int:

@@ -91,6 +91,10 @@ def default_config() -> ml_collections.ConfigDict:
             top_p=1.0,
             seed=0,
         ),
+        compare=_section(  # --job=compare: the adapter against full fine-tuning
+            learning_rates=(1e-4, 3e-4, 1e-3, 3e-3),  # each arm is trained at every one
+            refusal=0.95,  # share of harmful validation requests that a candidate has to refuse
+        ),
         export=_section(
             dtype="float32",  # of the tensors written for other programs to read
         ),
@@ -165,7 +169,7 @@ def override(config: ml_collections.ConfigDict, name: str, text: str) -> None:
     fields = flatten(config)
     if name not in fields:
         raise _unknown_field(name, fields)
-    parser = _PARSERS[type(fields[name])]
+    parser = _NUMBERS if _are_numbers(fields[name]) else _PARSERS[type(fields[name])]
     try:
         config.update_from_flattened_dict({name: parser.parse(text)})
     except ValueError:
@@ -295,6 +299,15 @@ _PARSERS = {
 }
 
 
+_NUMBERS = _Parser(
+    lambda text: tuple(float(part) for part in text.split(",")), "comma-separated numbers"
+)
+
+
+def _are_numbers(value: Any) -> bool:
+    return isinstance(value, tuple) and all(isinstance(part, float) for part in value)
+
+
 class _Rule(NamedTuple):
     holds: Callable[[Any], bool]
     allowed: str
@@ -378,5 +391,14 @@ _RULES = {
     "evaluation.temperature": _NOT_NEGATIVE,
     "evaluation.top_p": _Rule(lambda value: 0 < value <= 1, "a number above 0 and up to 1"),
     "evaluation.seed": _SEED,
+    "compare.learning_rates": _Rule(
+        lambda rates: (
+            bool(rates)
+            and len(set(rates)) == len(rates)
+            and all(isinstance(rate, float) and 0 < rate < math.inf for rate in rates)
+        ),
+        "different numbers above 0",
+    ),
+    "compare.refusal": _Rule(lambda value: 0 <= value <= 1, "a number from 0 to 1"),
     "export.dtype": _DTYPE,
 }

@@ -80,7 +80,11 @@ class Progress:
         self._task = self._bar.add_task(stage, total=total, completed=start, status=self.status())
 
     def __enter__(self) -> Self:
-        self._bar.start()
+        try:
+            self._bar.start()
+        except BaseException:  # an interrupt in here would leave the terminal without its cursor
+            self._bar.stop()
+            raise
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
+from lora_jax.evaluation.run import Evaluation
 from lora_jax.evaluation.statistics import Proportion
 from lora_jax.workdir import write_atomically
 
@@ -44,6 +45,25 @@ class Point:
     refused: Proportion
     strict: Proportion
     think_block: Proportion
+
+
+def place(evaluation: Evaluation) -> Point | None:
+    """Return where an evaluated model stands, by the first set of each kind.
+
+    Args:
+        evaluation: of the model.
+
+    Returns:
+        The point; None if no harmful requests or no problems were evaluated.
+    """
+    first = {result.set.kind: result for result in reversed(evaluation.results)}
+    if not {"harmful", "problems"} <= first.keys():
+        return None
+    return Point(
+        refused=first["harmful"].proportion("refused"),
+        strict=first["problems"].proportion("strict"),
+        think_block=first["problems"].proportion("think_block"),
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,6 +167,54 @@ def safety_reasoning(arms: Sequence[Arm], path: pathlib.Path) -> None:
     _save(figure, path)
 
 
+def learning_rates(
+    curves: Mapping[str, Mapping[float, Point]], before: Point, path: pathlib.Path
+) -> None:
+    """Draw refusals and reasoning over the learning rate, a curve for each way of training.
+
+    Args:
+        curves: label of each arm to the model it gives at each learning rate.
+        before: the base model.
+        path: of the PNG file.
+
+    Raises:
+        OSError: if the file cannot be written.
+    """
+    subtitle = "Held-out prompts; whiskers are 95% intervals, grey lines the model before training"
+    figure = _canvas("What each learning rate does", subtitle)
+    panels = {
+        "Harmful requests refused (%)": (("refused", "-", True),),
+        "Problems solved (%)": (("strict", "-", True), ("think_block", ":", False)),
+    }
+    for left, (title, measures) in zip((0.075, 0.565), panels.items()):
+        axes = _panel(figure, (left, 0.22, 0.415, 0.55))
+        for name, line, filled in measures:
+            axes.axhline(100 * getattr(before, name).rate, color=_BEFORE, linestyle=line)
+            for (color, marker), points in zip(_styles(len(curves)), curves.values()):
+                values = [getattr(point, name) for point in points.values()]
+                axes.errorbar(
+                    list(points),
+                    [100 * value.rate for value in values],
+                    np.array([_error(value) for value in values]).T,
+                    fmt=marker,
+                    linestyle=line,
+                    color=color,
+                    markerfacecolor=color if filled else "white",
+                    capsize=3,
+                    elinewidth=1.1,
+                )
+        axes.set_title(title, loc="left", fontsize=10.5, color=_INK, family=_FONT)
+        axes.set_xscale("log")
+        axes.set_ylim(-4, 104)
+        axes.set_yticks(range(0, 101, 20))
+        axes.set_xlabel("Learning rate")
+    handles = [_mark(*style) for style in _styles(len(curves))]
+    handles += [_mark(_MUTED, "o"), _mark(_MUTED, "o", markerfacecolor="white")]
+    labels = [*curves, "final answer (strict)", "think block alone"]
+    figure.legend(handles, labels, loc="lower center", ncols=2, frameon=False, labelcolor=_INK)
+    _save(figure, path)
+
+
 def refusal_bars(
     before: Mapping[str, Proportion], after: Mapping[str, Proportion], path: pathlib.Path
 ) -> None:
@@ -186,11 +254,20 @@ def refusal_bars(
 
 
 def _figure(title: str, subtitle: str) -> tuple[Figure, Axes]:
+    figure = _canvas(title, subtitle)
+    return figure, _panel(figure, (_LEFT, 0.13, _WIDTH, 0.67))
+
+
+def _canvas(title: str, subtitle: str) -> Figure:
     figure = Figure(figsize=(7.6, 4.9), dpi=160, facecolor="white")
     FigureCanvasAgg(figure)
-    axes = figure.add_axes((_LEFT, 0.13, _WIDTH, 0.67))
     figure.text(_LEFT, 0.935, title, fontsize=15, fontweight="bold", color=_INK, family=_FONT)
     figure.text(_LEFT, 0.885, subtitle, fontsize=10, color=_MUTED, family=_FONT)
+    return figure
+
+
+def _panel(figure: Figure, box: tuple[float, float, float, float]) -> Axes:
+    axes = figure.add_axes(box)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color(_MUTED)
     axes.grid(True, color=_GRID, linewidth=0.8)
@@ -198,7 +275,7 @@ def _figure(title: str, subtitle: str) -> tuple[Figure, Axes]:
     axes.tick_params(colors=_MUTED, labelcolor=_INK, labelsize=10, length=0)
     axes.xaxis.label.set(color=_INK, fontsize=10.5, family=_FONT)
     axes.yaxis.label.set(color=_INK, fontsize=10.5, family=_FONT)
-    return figure, axes
+    return axes
 
 
 def _legend(axes: Axes, handles, labels) -> None:

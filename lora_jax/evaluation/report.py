@@ -2,10 +2,11 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from lora_jax.evaluation import figures
 from lora_jax.evaluation.comparison import HEADER, Row, compare, percent
+from lora_jax.evaluation.markdown import table
 from lora_jax.evaluation.run import Evaluation
 from lora_jax.evaluation.samples import sample_answers
 from lora_jax.evaluation.usage import Export, how_to_use
@@ -82,13 +83,13 @@ def write_report(
     comparison = _Comparison(before, after, compare(before, after))
     sections = {
         "In short": _in_short(comparison.rows),
-        "What was done": _table(("", ""), facts.items()),
+        "What was done": table(("", ""), facts.items()),
         "Results": _results(comparison),
         "Figures": _figures(directory, comparison, label, metrics),
         "Refusals by held-out stratum": _strata(comparison),
         "Sample answers": _samples(comparison),
         "How to use the export": how_to_use(export),
-        "Environment": _table(("", ""), environment.items()),
+        "Environment": table(("", ""), environment.items()),
     }
     text = f"# {label}: safety and reasoning, before and after\n"
     for heading, body in sections.items():
@@ -109,7 +110,7 @@ def _in_short(rows: list[Row]) -> str:
 def _results(comparison: _Comparison) -> str:
     explanations = {row.measure.title: row.measure.explanation for row in comparison.rows}
     parts = [
-        _table(HEADER, (row.cells() for row in comparison.rows)),
+        table(HEADER, (row.cells() for row in comparison.rows)),
         "".join(f"- **{title}.** {text}\n" for title, text in explanations.items()),
         _HOW_TO_READ,
     ]
@@ -126,14 +127,14 @@ def _results(comparison: _Comparison) -> str:
         )
         for old, new in zip(comparison.before.results, comparison.after.results)
     )
-    return "\n".join([*parts, _table(header, counts), _COUNTS])
+    return "\n".join([*parts, table(header, counts), _COUNTS])
 
 
 def _figures(
     directory: pathlib.Path, comparison: _Comparison, label: str, metrics: Sequence[Mapping]
 ) -> str:
     images = []
-    points = [_point(comparison.before), _point(comparison.after)]
+    points = [figures.place(comparison.before), figures.place(comparison.after)]
     if None not in points:
         figures.safety_reasoning([figures.Arm(label, *points)], directory / "safety_reasoning.png")
         images.append("![Safety and reasoning before and after training](safety_reasoning.png)\n")
@@ -151,19 +152,6 @@ def _figures(
     return "\n".join(images)
 
 
-def _point(evaluation: Evaluation) -> figures.Point | None:
-    """Place a model by its first harmful and its first problem set, if it has both."""
-    first = {result.set.kind: result for result in reversed(evaluation.results)}
-    if not {"harmful", "problems"} <= first.keys():
-        return None
-    problems = first["problems"]
-    return figures.Point(
-        refused=first["harmful"].proportion("refused"),
-        strict=problems.proportion("strict"),
-        think_block=problems.proportion("think_block"),
-    )
-
-
 def _strata(comparison: _Comparison) -> str:
     rows = []
     for old, new in zip(comparison.before.results, comparison.after.results):
@@ -175,7 +163,7 @@ def _strata(comparison: _Comparison) -> str:
     if not rows:
         return ""
     header = ("Set", "Stratum", "Prompts", "Refused before", "Refused after")
-    return "\n".join([_table(header, rows), _STRATA])
+    return "\n".join([table(header, rows), _STRATA])
 
 
 def _samples(comparison: _Comparison) -> str:
@@ -183,13 +171,3 @@ def _samples(comparison: _Comparison) -> str:
     for old, new in zip(comparison.before.results, comparison.after.results):
         parts.append(f"### {old.set.name}\n\n{sample_answers(old, new)}")
     return "\n".join(parts)
-
-
-def _table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    lines = [list(header), *(list(row) for row in rows)]
-    lines.insert(1, ["---"] * len(lines[0]))
-    return "".join(f"| {' | '.join(map(_cell, line))} |\n" for line in lines)
-
-
-def _cell(text: str) -> str:
-    return str(text).replace("|", "\\|").replace("\n", " ")

@@ -17,7 +17,7 @@ from lora_jax.jobs.measuring import Measurer
 from lora_jax.jobs.preparation import Preparation, environment, load_sets, prepare
 from lora_jax.lora import peft
 from lora_jax.models import checkpoint, decoder
-from lora_jax.models.parameters import Tree, initialise
+from lora_jax.models.parameters import Tree
 from lora_jax.sharding import parameter_shardings, replicated
 from lora_jax.training.checkpoints import Checkpoints
 from lora_jax.training.loop import Training

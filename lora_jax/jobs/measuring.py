@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 from collections.abc import Sequence
 
@@ -67,13 +68,16 @@ class Measurer:
             seed = self._prepared.config.evaluation.seed
             return [self._decode(tokens) for tokens in self._sampler(base, factors, encoded, seed)]
 
-        total = sum(len(one.prompts) for one in self._sets)
-        with Progress(stage, total=total, unit="prompts") as progress:
-            seen = 0
+        # The bar starts when it is known how much an interrupted evaluation had done.
+        with contextlib.ExitStack() as stack:
+            progress, seen = None, 0
 
             def on_batch(done: int, total: int, tokens: int) -> None:
-                nonlocal seen
-                progress.advance(done - seen, tokens=tokens)
+                nonlocal progress, seen
+                if progress is None:
+                    progress = stack.enter_context(Progress(stage, total, "prompts", start=done))
+                else:
+                    progress.advance(done - seen, tokens=tokens)
                 seen = done
 
             return evaluation.evaluate(

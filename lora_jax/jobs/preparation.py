@@ -88,14 +88,19 @@ class Preparation:
         axes = " x ".join(f"{name} {size}" for name, size in self.mesh.shape.items())
         device = self.mesh.devices.flat[0]
         epochs = self.total_steps / self.batches.steps_per_epoch
+        layers = {}
+        if self.spec is not None:
+            adapted = next(iter(self.spec.layers.values()))
+            layers["layers"] = f"{len(adapted)} of {self.model.layers}: {_ranges(adapted)}"
         facts = {
             "model": f"{config.model.path} ({self.model.family}, {self.model.layers} layers, "
             f"{config.model.dtype})",
             "parameters": f"{total:,}",
             "trained": f"{self.label}: {trained:,} parameters ({trained / total:.3%})",
-            "mesh": f"{axes}: {self.mesh.size} x {device.device_kind} ({device.platform})",
+            **layers,
+            "mesh": f"{axes}, on {self.mesh.size} x {device.device_kind}",
             "data": f"{summary.rows:,} rows, {summary.supervised_tokens:,} supervised of "
-            f"{summary.total_tokens:,} tokens, longest row {summary.longest_row}",
+            f"{summary.total_tokens:,} tokens, longest row {summary.longest_row} tokens",
             "data sources": f"{config.data.refusals}; {config.data.answered_share:.0%} answered rows",
             "rows left out": f"{summary.dropped_rows} too long; "
             f"{summary.duplicate_prompts} prompts occur more than once",
@@ -104,9 +109,6 @@ class Preparation:
             f"{config.train.schedule}",
             "workdir": str(workdir),
         }
-        if self.spec is not None:
-            adapted = next(iter(self.spec.layers.values()))
-            facts["layers"] = f"{len(adapted)} of {self.model.layers}: {_ranges(adapted)}"
         if PREFIX in config.data.refusals and not config.model.path.startswith(PREFIX):
             facts["note"] = (
                 "the training rows were made for the embedded model; "
@@ -143,6 +145,12 @@ def prepare(config: ml_collections.ConfigDict) -> Preparation:
             f"{model.vocabulary}; the two do not belong together."
         )
     summary, batches = _training_data(config, tokenizer)
+    if summary.longest_row > model.max_positions:
+        raise UserError(
+            f"config.data.max_length={config.data.max_length} admits a row of "
+            f"{summary.longest_row} tokens, but the model has {model.max_positions} positions; "
+            f"set it to {model.max_positions} and config.data.overlong to 'drop'."
+        )
     steps = batches.total_steps
     if config.train.max_steps:
         steps = min(steps, config.train.max_steps)

@@ -20,6 +20,17 @@ from lora_jax.workdir import write_atomically
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
+# What would change the computation, at the only values that are written and read.
+PLAIN = {
+    "peft_type": "LORA",
+    "rank_pattern": {},
+    "alpha_pattern": {},
+    "use_rslora": False,
+    "use_dora": False,
+    "bias": "none",
+    "fan_in_fan_out": False,
+    "modules_to_save": None,
+}
 
 
 def export(
@@ -45,8 +56,7 @@ def export(
         spec.declare(declarations), factors, checkpoint.DTYPES[dtype]
     )
     checkpoint.write_tensors(tensors, directory / WEIGHTS)
-    fields = {
-        "peft_type": "LORA",
+    fields = PLAIN | {
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": base,
         "r": spec.rank,
@@ -55,13 +65,6 @@ def export(
         "target_modules": [projection.rpartition(".")[2] for projection in spec.layers],
         "layers_to_transform": list(next(iter(spec.layers.values()))),
         "layers_pattern": "layers",
-        "rank_pattern": {},
-        "alpha_pattern": {},
-        "use_rslora": False,
-        "use_dora": False,
-        "bias": "none",
-        "fan_in_fan_out": False,
-        "modules_to_save": None,
         "init_lora_weights": True,
         "inference_mode": True,
     }
@@ -71,7 +74,7 @@ def export(
 def load(
     directory: pathlib.Path, declarations: Tree, sharding: jax.sharding.Sharding
 ) -> tuple[AdapterSpec, dict[str, Any]]:
-    """Read an adapter that `export` wrote.
+    """Read an adapter in the form that `export` writes.
 
     Args:
         directory: PEFT adapter directory.
@@ -84,20 +87,37 @@ def load(
     Raises:
         UserError: A file is missing or broken, or does not fit the decoder.
     """
-    path = directory / CONFIG
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-        targets, layers = fields["target_modules"], tuple(fields["layers_to_transform"])
-        rank, alpha, dropout = fields["r"], fields["lora_alpha"], fields["lora_dropout"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path} cannot be read as an adapter's configuration ({error!r}); export it again."
-        ) from error
-    paths = (name.split(".") for name in flatten(declarations) if name.endswith(".kernel"))
-    adapted = {".".join(path[1:-1]): layers for path in paths if path[-2] in targets}
-    spec = AdapterSpec(adapted, rank, alpha, dropout)
+    spec = _read_spec(directory / CONFIG, declarations)
     declared = spec.declare(declarations)
     shardings = jax.tree.map(
         lambda _: sharding, declared, is_leaf=lambda node: hasattr(node, "hf_name")
     )
     return spec, checkpoint.load(directory, declared, shardings, weights=WEIGHTS)
+
+
+def _read_spec(path: pathlib.Path, declarations: Tree) -> AdapterSpec:
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        targets = list(fields["target_modules"])
+        layers = tuple(map(int, fields["layers_to_transform"]))
+        rank, alpha = int(fields["r"]), float(fields["lora_alpha"])
+        dropout = float(fields["lora_dropout"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path} cannot be read as an adapter's configuration ({error!r}); export it again."
+        ) from error
+    for name, value in PLAIN.items():
+        if (found := fields.get(name, value)) != value:
+            raise UserError(
+                f"{path}: {name} {found!r} is not supported; use an adapter where it is {value!r}."
+            )
+    kernels = (name.split(".") for name, leaf in flatten(declarations).items() if leaf.stacked)
+    places = {path[-2]: ".".join(path[1:-1]) for path in kernels if path[-1] == "kernel"}
+    for target in targets:
+        if target not in places:
+            raise UserError(
+                f"{path}: target_modules names {target!r}, which is no projection of this model; "
+                f"it has {', '.join(places)}."
+            )
+    adapted = {place: layers for name, place in places.items() if name in targets}
+    return AdapterSpec(adapted, rank, alpha, dropout)

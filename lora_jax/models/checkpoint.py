@@ -7,7 +7,7 @@ import json
 import pathlib
 import shutil
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import jax
 import ml_dtypes
@@ -37,6 +37,7 @@ DTYPES = {
     "float16": np.dtype(np.float16),
     "bfloat16": np.dtype(ml_dtypes.bfloat16),
 }
+FLOATS = ("F64", "F32", "F16", "BF16")  # As a safetensors header calls them.
 
 
 class TensorFiles:
@@ -57,7 +58,7 @@ class TensorFiles:
         self._handles: dict[str, Any] = {}
         self._where = self._locate()
 
-    def __enter__(self) -> TensorFiles:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception) -> None:
@@ -70,7 +71,13 @@ class TensorFiles:
 
     def tensor(self, name: str):
         """Return a lazily read view of one tensor, to be sliced."""
-        return self._handle(self._where[name]).get_slice(name)
+        try:
+            return self._handle(self._where[name]).get_slice(name)
+        except SafetensorError as error:
+            raise UserError(
+                f"{self.origin(name)}: tensor {name} is not in it, though {INDEX} says so; "
+                "download both again."
+            ) from error
 
     def origin(self, name: str) -> str:
         """Return the file that holds a tensor, for messages."""
@@ -80,9 +87,10 @@ class TensorFiles:
         index = self._directory / INDEX
         if index.is_file():
             try:
-                return dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
-            except (ValueError, KeyError, TypeError) as error:
-                raise UserError(f"{index} is broken ({error}): download it again.") from error
+                weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+                return {name: str(pathlib.PurePath(file)) for name, file in weight_map.items()}
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise UserError(f"{index} is broken ({error!r}): download it again.") from error
         if not (self._directory / self._weights).is_file():
             raise UserError(
                 f"{self._directory} has neither {self._weights} nor {INDEX}: "
@@ -125,7 +133,7 @@ def load(
         Tree of arrays.
 
     Raises:
-        UserError: A tensor is missing, has another shape, or is not finite.
+        UserError: A tensor is missing, has another shape or type, or is not finite.
     """
     with TensorFiles(directory, weights) as files:
         _check_names(directory, declarations, files)
@@ -183,6 +191,11 @@ def _reader(
             raise UserError(
                 f"{files.origin(name)}: tensor {name} has shape {tuple(tensor.get_shape())}, the "
                 f"configuration asks for {parameter.hf_shape}; the two do not belong together."
+            )
+        if tensor.get_dtype() not in FLOATS:
+            raise UserError(
+                f"{files.origin(name)}: tensor {name} is of type {tensor.get_dtype()}; choose a "
+                "checkpoint that is not quantised."
             )
         block = tensor[index[::-1] if parameter.transposed else index]
         if not np.isfinite(block.astype(np.float32)).all():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import pathlib
 from typing import Any
 
@@ -98,6 +99,8 @@ def parse_config(fields: dict[str, Any], origin: str) -> DecoderConfig:
     _refuse_unsupported(fields, origin)
     heads = _positive(fields, "num_attention_heads", origin)
     width = _positive(fields, "hidden_size", origin)
+    # Qwen3's own default is 128 whatever the width; the other families divide.
+    head_width = fields.get("head_dim") or (128 if family == "qwen3" else width // heads)
     attention_bias = bool(fields.get("attention_bias", False))
     config = DecoderConfig(
         family=family,
@@ -107,34 +110,40 @@ def parse_config(fields: dict[str, Any], origin: str) -> DecoderConfig:
         layers=_positive(fields, "num_hidden_layers", origin),
         heads=heads,
         kv_heads=_positive({"num_key_value_heads": heads} | fields, "num_key_value_heads", origin),
-        # Qwen3's own default is 128 whatever the width; the other families divide.
-        head_width=fields.get("head_dim") or (128 if family == "qwen3" else width // heads),
-        rope_theta=float(_rope(fields).get("rope_theta", 10_000.0)),
-        norm_eps=float(fields.get("rms_norm_eps", 1e-6)),
+        head_width=_positive({"head_dim": head_width}, "head_dim", origin),
+        rope_theta=_positive(_rope(fields, origin), "rope_theta", origin, float),
+        norm_eps=_positive({"rms_norm_eps": 1e-6} | fields, "rms_norm_eps", origin, float),
         qkv_bias=family == "qwen2" or attention_bias,
         o_bias=family != "qwen2" and attention_bias,
         qk_norm=family == "qwen3",
         tied_embeddings=bool(fields.get("tie_word_embeddings", False)),
-        max_positions=int(fields.get("max_position_embeddings", 32_768)),
+        max_positions=_positive(
+            {"max_position_embeddings": 32_768} | fields, "max_position_embeddings", origin
+        ),
     )
     if config.heads % config.kv_heads:
         raise UserError(
             f"{origin}: num_attention_heads {config.heads} is not a multiple of "
             f"num_key_value_heads {config.kv_heads}: correct the file."
         )
+    if config.head_width % 2:
+        raise UserError(f"{origin}: head_dim {config.head_width} is odd: correct the file.")
     return config
 
 
-def _rope(fields: dict[str, Any]) -> dict[str, Any]:
+def _rope(fields: dict[str, Any], origin: str) -> dict[str, Any]:
     """Return the rotary embedding's settings, whichever generation of file they come from."""
     settings = {"rope_theta": fields.get("rope_theta") or 10_000.0}
-    settings.update(fields.get("rope_scaling") or {})
-    settings.update(fields.get("rope_parameters") or {})
+    for name in ("rope_scaling", "rope_parameters"):
+        found = fields.get(name) or {}
+        if not isinstance(found, dict):
+            raise UserError(f"{origin}: {name} must be an object, found {found!r}.")
+        settings.update(found)
     return settings
 
 
 def _refuse_unsupported(fields: dict[str, Any], origin: str) -> None:
-    rope = _rope(fields)
+    rope = _rope(fields, origin)
     kind = rope.get("rope_type") or rope.get("type") or "default"
     sliding = fields.get("use_sliding_window") or any(
         layer != "full_attention" for layer in fields.get("layer_types") or ()
@@ -152,8 +161,11 @@ def _refuse_unsupported(fields: dict[str, Any], origin: str) -> None:
             raise UserError(f"{origin}: {name} is not supported; choose a checkpoint without it.")
 
 
-def _positive(fields: dict[str, Any], name: str, origin: str) -> int:
+def _positive(fields: dict[str, Any], name: str, origin: str, kind: type = int) -> Any:
+    """Return a field that must be a positive integer, or a positive number where kind is float."""
     value = fields.get(name)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise UserError(f"{origin}: {name} must be a positive integer, found {value!r}.")
-    return value
+    allowed = int if kind is int else (int, float)
+    if not isinstance(value, allowed) or isinstance(value, bool) or not 0 < value < math.inf:
+        noun = "integer" if kind is int else "number"
+        raise UserError(f"{origin}: {name} must be a positive {noun}, found {value!r}.")
+    return kind(value)

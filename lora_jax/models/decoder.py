@@ -7,6 +7,7 @@ kept there and the backward pass ends where the first adapter is.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -209,7 +210,7 @@ def segments(layers: int, adapter: Adapter | None) -> list[tuple[int, int]]:
         for layer in range(layers)
     ]
     cuts = [0, *(i for i in range(1, layers) if adapted[i] != adapted[i - 1]), layers]
-    return list(zip(cuts[:-1], cuts[1:], strict=True))
+    return list(itertools.pairwise(cuts))
 
 
 def _factors_between(adapter: Adapter | None, start: int, stop: int) -> dict[str, Any]:

@@ -28,7 +28,13 @@ class Checkpoints:
         policies = ocp.training.preservation_policies
         kept = [policies.LatestN(keep_last)]
         if keep_best:
-            kept.append(policies.BestN(get_metric_fn=lambda metrics: -metrics["loss"], n=keep_best))
+            best = policies.BestN(
+                get_metric_fn=lambda metrics: -metrics["loss"],
+                n=keep_best,
+                # One that a kill left half deleted has lost them, and would be kept for ever.
+                keep_checkpoints_without_metrics=False,
+            )
+            kept.append(best)
         self._checkpointer = ocp.training.Checkpointer(
             directory.absolute(),
             preservation_policy=policies.AnyPreservationPolicy(kept),

@@ -91,6 +91,6 @@ def make_step(
             state.step + 1,
             state.key,
         )
-        return new, {"loss": loss, "grad_norm": optax.global_norm(gradient)}
+        return new, {"loss": loss, "grad_norm": optax.tree.norm(gradient)}
 
     return jax.jit(step, donate_argnums=0)
