@@ -102,7 +102,8 @@ def _prepare_libraries(workdir: pathlib.Path) -> None:
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    logging.set_verbosity(logging.ERROR)
+    # Orbax logs, with a traceback, what goes wrong in its threads, and then raises it here as well.
+    logging.set_verbosity(logging.FATAL)
 
 
 def _fail(sentence: str) -> int:

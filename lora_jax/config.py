@@ -69,7 +69,7 @@ def default_config() -> ml_collections.ConfigDict:
             alpha=16.0,  # the update is scaled by alpha / rank
             dropout=0.05,  # on the adapter's input
             targets=("up_proj",),
-            layers="all",  # 'middle' is the middle third; '2-3' is inclusive and counts from 0
+            layers="all",  # or a third: 'early', 'middle', 'late'; '2-3' is inclusive, counted from 0
         ),
         mesh=_section(
             data=-1,  # devices along each axis; -1 is all that the other axes leave
@@ -86,7 +86,7 @@ def default_config() -> ml_collections.ConfigDict:
             validation=_set_paths("validation"),  # for choosing between runs
             max_prompts=0,  # the first so many of each set; 0 is all
             batch_size=64,
-            max_new_tokens=256,
+            max_new_tokens=128,
             temperature=0.0,  # 0 is greedy
             top_p=1.0,
             seed=0,
@@ -326,10 +326,10 @@ def _known_targets(targets: tuple[str, ...]) -> bool:
 
 
 def _layer_range(layers: str) -> bool:
-    if layers in ("all", "middle"):
+    if layers in ("all", "early", "middle", "late"):
         return True
-    match = re.fullmatch(r"(\d+)-(\d+)", layers)
-    return bool(match) and int(match[1]) <= int(match[2])
+    match = re.fullmatch(r"(\d+)(?:-(\d+))?", layers)
+    return bool(match) and int(match[1]) <= int(match[2] or match[1])
 
 
 _TEXT = _Rule(lambda value: True, "text")
@@ -376,7 +376,9 @@ _RULES = {
     "lora.dropout": _SHARE,
     "lora.targets": _Rule(_known_targets, "different names among " + ", ".join(PROJECTIONS)),
     "lora.layers": _Rule(
-        _layer_range, "'all', 'middle', or an inclusive range such as '2-3', lower layer first"
+        _layer_range,
+        "'all', 'early', 'middle', 'late', a layer such as '3', or an inclusive range such as '2-3', "
+        "lower layer first",
     ),
     "mesh.data": _Rule(lambda value: value == -1 or value >= 1, "-1 or a whole number, 1 or more"),
     "mesh.fsdp": _at_least(1),

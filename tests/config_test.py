@@ -165,7 +165,6 @@ def test_override_of_the_wrong_type_says_which_is_right(name, text, kind):
         ("lora.targets", ("up_proj", "up_proj")),
         ("lora.layers", ""),
         ("lora.layers", "3-2"),
-        ("lora.layers", "2"),
         ("mesh.data", 0),
         ("mesh.fsdp", -1),
         ("mesh.tensor", 0),

@@ -7,6 +7,8 @@ import transformers
 
 # Only takes effect before anything asks for devices, and is not inherited by subprocesses.
 jax.config.update("jax_num_cpu_devices", 8)
+# For models this small more threads only get in each other's way.
+torch.set_num_threads(1)
 
 SMALL = {
     "vocab_size": 96,

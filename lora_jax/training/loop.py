@@ -95,7 +95,6 @@ class Training:
                     checkpoints.save(number, state, batches.get_state(), loss)
                     self._since_save.clear()
         checkpoints.wait()
-        metrics.close()
         return state
 
     def _advance(

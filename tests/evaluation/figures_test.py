@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import math
 
@@ -5,7 +6,15 @@ import numpy as np
 import pytest
 from matplotlib import image
 
-from lora_jax.evaluation.figures import Arm, Point, loss_curve, refusal_bars, safety_reasoning
+from lora_jax.evaluation.figures import (
+    Arm,
+    Point,
+    learning_rates,
+    loss_curve,
+    place,
+    refusal_bars,
+    safety_reasoning,
+)
 from lora_jax.evaluation.statistics import Proportion
 
 BEFORE = Point(Proportion(2, 100), Proportion(178, 200), Proportion(182, 200))
@@ -57,6 +66,20 @@ def test_safety_reasoning_takes_extremes_and_many_arms(tmp_path, count):
     arms = [Arm(f"arm {i}", extreme, AFTER) for i in range(7)]
     safety_reasoning(arms, tmp_path / "a.png")
     assert pixels(tmp_path / "a.png").min() < 0.5  # something is drawn on the white
+
+
+def test_place_reads_the_three_proportions(after):
+    expected = Point(Proportion(9, 10), Proportion(8, 10), Proportion(10, 10))
+    assert place(after) == expected
+
+
+@pytest.mark.parametrize("measure", ["refused", "strict", "think_block"])
+def test_learning_rates_show_every_measure(tmp_path, measure):
+    points = {1e-4: BEFORE, 1e-3: AFTER}
+    learning_rates({"rank 1": points}, BEFORE, tmp_path / "a.png")
+    moved = dataclasses.replace(AFTER, **{measure: Proportion(20, 100)})
+    learning_rates({"rank 1": points | {1e-3: moved}}, BEFORE, tmp_path / "b.png")
+    assert not np.array_equal(pixels(tmp_path / "a.png"), pixels(tmp_path / "b.png"))
 
 
 def test_refusal_bars_grow_with_the_rate(tmp_path):

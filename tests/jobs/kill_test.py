@@ -9,8 +9,9 @@ import sys
 import time
 from collections.abc import Callable
 
-import main
 import pytest
+
+import main
 from lora_jax.training.metrics import read_metrics
 
 ROOT = pathlib.Path(main.__file__).parent
@@ -22,6 +23,7 @@ EXACT = (
     "evaluation/after/scores.json",
     "evaluation/after/generations.jsonl",
 )
+PATIENCE = 600  # Seconds for a run of a few, where the processor is shared.
 pytestmark = pytest.mark.slow
 
 
@@ -48,14 +50,17 @@ class Command:
 
     def finish(self) -> None:
         process = self.start()
-        said, _ = process.communicate(timeout=300)
+        try:
+            said, _ = process.communicate(timeout=PATIENCE)
+        finally:
+            process.kill()
         assert process.returncode == 0, said
 
     def kill_when(self, reached: Callable[[], bool], delay: float) -> None:
         """Start, wait until a moment is reached and a little longer, and kill -9."""
         process = self.start()
         try:
-            deadline = time.monotonic() + 300
+            deadline = time.monotonic() + PATIENCE
             while not reached():
                 if process.poll() is not None or time.monotonic() > deadline:
                     raise AssertionError(f"never got there: {process.communicate()[0]}")
@@ -118,10 +123,13 @@ def uninterrupted(start) -> dict[str, object]:
     return expected | {"results": expected["results"].replace(str(command.workdir), "")}
 
 
-def in_training(command: Command, rng: random.Random) -> tuple[Callable[[], bool], float]:
-    rows = rng.randint(1, 20)
+def trained(command: Command, rows: int) -> Callable[[], bool]:
     metrics = command.workdir / "metrics.jsonl"
-    return lambda: lines(metrics) >= rows, rng.uniform(0, 0.03)
+    return lambda: lines(metrics) >= rows
+
+
+def in_training(command: Command, rng: random.Random) -> tuple[Callable[[], bool], float]:
+    return trained(command, rng.randint(1, 20)), rng.uniform(0, 0.03)
 
 
 def in_a_save(command: Command, rng: random.Random) -> tuple[Callable[[], bool], float]:
@@ -158,8 +166,7 @@ def test_killed_and_run_again_is_uninterrupted(start, uninterrupted, moment, see
 @pytest.mark.parametrize("seed", range(2))
 def test_killed_twice_and_run_again_is_uninterrupted(start, uninterrupted, seed):
     command, rng = start(), random.Random(seed)
-    rows = lambda: lines(command.workdir / "metrics.jsonl")  # noqa: E731
-    command.kill_when(lambda: rows() >= 5, rng.uniform(0, 0.05))
-    command.kill_when(lambda: rows() >= 12, rng.uniform(0, 0.05))
+    command.kill_when(trained(command, 5), rng.uniform(0, 0.05))
+    command.kill_when(trained(command, 12), rng.uniform(0, 0.05))
     command.finish()
     assert_same(command.workdir, uninterrupted)

@@ -1,10 +1,13 @@
 """The loss against a plain computation, and what it must not depend on."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from lora_jax import data
 from lora_jax.models import decoder, parameters
 from lora_jax.models.config import DecoderConfig
 from lora_jax.training import objective
@@ -63,3 +66,27 @@ def test_unsupervised_targets_do_not_matter(params):
     before, _ = objective.summed_loss(CONFIG, params, batch)
     after, _ = objective.summed_loss(CONFIG, params, changed)
     assert before == after
+
+
+def test_packing_changes_no_loss(params):
+    """Over the same rows: every supervised token weighs the same, wherever it is put."""
+    rng = np.random.default_rng(0)
+    rows = [
+        data.EncodedConversation(
+            rng.integers(0, CONFIG.vocabulary, length).astype(np.int32),
+            rng.random(length) < 0.6,
+            1,
+            f"row {number}",
+        )
+        for number, length in enumerate(rng.integers(4, 20, 12))
+    ]
+    loss = jax.jit(functools.partial(objective.summed_loss, CONFIG))
+    results = {}
+    for packing in (False, True):
+        batches = data.training_batches(
+            rows, batch_size=3, max_length=48, epochs=1, seed=0, packing=packing
+        )
+        sums = [loss(params, batch) for batch in batches]
+        results[packing] = np.sum(np.array(sums), axis=0)
+    assert results[True][1] == results[False][1] == sum(row.supervised[1:].sum() for row in rows)
+    np.testing.assert_allclose(results[True], results[False], rtol=1e-5)
