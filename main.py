@@ -8,6 +8,7 @@ import importlib
 import os
 import pathlib
 import sys
+import types
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -102,8 +103,17 @@ def _prepare_libraries(workdir: pathlib.Path) -> None:
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    # Orbax logs, with a traceback, what goes wrong in its threads, and then raises it here as well.
+    # What goes wrong in Orbax's threads is raised in this one as well, without its tracebacks.
     logging.set_verbosity(logging.FATAL)
+    sys.excepthook = _ignore_closed_loops
+
+
+def _ignore_closed_loops(
+    kind: type[BaseException], error: BaseException, trace: types.TracebackType | None
+) -> None:
+    # Printed once a file by TensorStore, whose writes outlive the event loop that a full disk ended.
+    if str(error) != "Event loop is closed":
+        sys.__excepthook__(kind, error, trace)
 
 
 def _fail(sentence: str) -> int:

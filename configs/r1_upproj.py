@@ -16,7 +16,8 @@ from lora_jax.config import apply_modes, default_config
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Describe the run, in the modes that `arg` names."""
     config = default_config()
-    # The embedded model is thousands of times smaller than the paper's, and a rank-1 update at the
-    # paper's 5e-5 does not yet change what it answers.
-    config.train.learning_rate = 1e-3
+    # The paper's 5e-5 for 10 epochs is for models thousands of times larger. These two were chosen on
+    # the validation split: all harmful requests refused, no reasoning lost.
+    config.train.learning_rate = 5e-4
+    config.data.epochs = 5
     return apply_modes(config, arg)

@@ -61,8 +61,12 @@ def test_recipes_differ_from_the_default_only_where_they_should():
         for recipe in RECIPES
     }
     assert changed == {
-        "r1_upproj": {"config.train.learning_rate"},
-        "r1_upproj_middle": {"config.train.learning_rate", "config.lora.layers"},
+        "r1_upproj": {"config.train.learning_rate", "config.data.epochs"},
+        "r1_upproj_middle": {
+            "config.train.learning_rate",
+            "config.data.epochs",
+            "config.lora.layers",
+        },
         "full_finetune": {"config.train.learning_rate", "config.train.mode", "config.data.epochs"},
     }
 
