@@ -184,7 +184,8 @@ def learning_rates(
     figure = _canvas("What each learning rate does", subtitle)
     panels = {
         "Harmful requests refused (%)": (("refused", "-", True),),
-        "Problems solved (%)": (("strict", "-", True), ("think_block", ":", False)),
+        # The larger, hollow markers first: where the two agree, one stands inside the other.
+        "Problems solved (%)": (("think_block", ":", False), ("strict", "-", True)),
     }
     for left, (title, measures) in zip((0.075, 0.565), panels.items()):
         axes = _panel(figure, (left, 0.22, 0.415, 0.55))
@@ -200,6 +201,7 @@ def learning_rates(
                     linestyle=line,
                     color=color,
                     markerfacecolor=color if filled else "white",
+                    markersize=5 if filled else 9,
                     capsize=3,
                     elinewidth=1.1,
                 )
