@@ -18,6 +18,6 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config = default_config()
     config.train.mode = "full"
     config.data.epochs = 5  # the paper's; LoRA gets 10
-    # The embedded model is thousands of times smaller than the paper's, and learns slower at 5e-5.
-    config.train.learning_rate = 1e-4
+    # Chosen on the validation split: nearly all harmful requests refused, least reasoning lost.
+    config.train.learning_rate = 3e-5
     return apply_modes(config, arg)
