@@ -16,8 +16,8 @@ from lora_jax.config import apply_modes, default_config
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Describe the run, in the modes that `arg` names."""
     config = default_config()
-    # The paper's 5e-5 for 10 epochs is for models thousands of times larger. These two were chosen on
-    # the validation split: all harmful requests refused, no reasoning lost.
-    config.train.learning_rate = 5e-4
-    config.data.epochs = 5
+    # The paper's 5e-5 for 10 epochs is for models thousands of times larger. This rate is the one
+    # that `--job=compare` chose on the validation split.
+    config.train.learning_rate = 3e-4
+    config.data.epochs = 3
     return apply_modes(config, arg)

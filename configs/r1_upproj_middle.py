@@ -18,6 +18,6 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config = default_config()
     config.lora.layers = "middle"
     # As in r1_upproj.py, from which nothing else differs.
-    config.train.learning_rate = 5e-4
-    config.data.epochs = 5
+    config.train.learning_rate = 3e-4
+    config.data.epochs = 3
     return apply_modes(config, arg)
