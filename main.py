@@ -9,7 +9,7 @@ import os
 import pathlib
 import sys
 import types
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 import ml_collections
@@ -109,11 +109,14 @@ def _prepare_libraries(workdir: pathlib.Path) -> None:
 
 
 def _ignore_closed_loops(
-    kind: type[BaseException], error: BaseException, trace: types.TracebackType | None
+    kind: type[BaseException],
+    error: BaseException,
+    trace: types.TracebackType | None,
+    show: Callable = sys.__excepthook__,  # as a default, it is there while the program is taken down
 ) -> None:
     # Printed once a file by TensorStore, whose writes outlive the event loop that a full disk ended.
     if str(error) != "Event loop is closed":
-        sys.__excepthook__(kind, error, trace)
+        show(kind, error, trace)
 
 
 def _fail(sentence: str) -> int:

@@ -92,7 +92,7 @@ def default_config() -> ml_collections.ConfigDict:
             seed=0,
         ),
         compare=_section(  # --job=compare: the adapter against full fine-tuning
-            learning_rates=(1e-4, 3e-4, 1e-3, 3e-3),  # each arm is trained at every one
+            learning_rates=(3e-5, 1e-4, 3e-4, 1e-3, 3e-3),  # each arm is trained at every one
             refusal=0.95,  # share of harmful validation requests that a candidate has to refuse
         ),
         export=_section(
