@@ -9,7 +9,7 @@ import os
 import pathlib
 import sys
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NoReturn
 
 import ml_collections
@@ -109,14 +109,11 @@ def _prepare_libraries(workdir: pathlib.Path) -> None:
 
 
 def _ignore_closed_loops(
-    kind: type[BaseException],
-    error: BaseException,
-    trace: types.TracebackType | None,
-    show: Callable = sys.__excepthook__,  # as a default, it is there while the program is taken down
+    kind: type[BaseException], error: BaseException, trace: types.TracebackType | None
 ) -> None:
     # Printed once a file by TensorStore, whose writes outlive the event loop that a full disk ended.
     if str(error) != "Event loop is closed":
-        show(kind, error, trace)
+        sys.__excepthook__(kind, error, trace)
 
 
 def _fail(sentence: str) -> int:
@@ -125,4 +122,8 @@ def _fail(sentence: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    code = main(sys.argv[1:])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if code:
+        os._exit(code)  # Threads that have just failed print tracebacks when they are taken down.
