@@ -14,7 +14,6 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.ad_checkpoint import checkpoint_name
 
 from lora_jax.models.config import DecoderConfig
 from lora_jax.models.layers import (
@@ -29,7 +28,6 @@ from lora_jax.models.parameters import Parameter, Tree, kernel, tree_map
 from lora_jax.sharding import constrain
 
 REMAT = ("none", "full")
-_WEIGHTS = "weights of one layer"
 
 
 class Adapter(Protocol):
@@ -136,9 +134,8 @@ def hidden_states(
     def one_layer(carry, layer_inputs):
         x, cache = carry
         index, weights, factors = layer_inputs
-        if weights is None:  # Part of the stack: index in place rather than copy a slice of it.
-            weights = jax.tree.map(lambda stack: stack[index], parameters["layers"])
-        weights = checkpoint_name(weights, _WEIGHTS)
+        if weights is None:
+            weights = jax.tree.map(lambda stack: _read(stack, index), parameters["layers"])
         updates = {
             projection.rpartition(".")[2]: adapter.bind(projection, factors[projection], index)
             for projection in factors
@@ -159,13 +156,12 @@ def hidden_states(
         return (x, tuple(written)), None
 
     body = jax.checkpoint(one_layer, policy=_policy(remat), prevent_cse=False)
+    # Weights that are trained are scanned over, which is how their gradients come out stacked. Frozen
+    # ones are read from the stack in place, because scanned ones would be copied for the backward
+    # pass.
+    scanned = parameters["layers"] if adapter is None else None
     for start, stop in segments(config.layers, adapter):
-        whole = (start, stop) == (0, config.layers)
-        inputs = (
-            jnp.arange(start, stop),
-            parameters["layers"] if whole else None,
-            _factors_between(adapter, start, stop),
-        )
+        inputs = (jnp.arange(start, stop), scanned, _factors_between(adapter, start, stop))
         (x, cache), _ = jax.lax.scan(body, (x, cache), inputs)
     norm = RMSNorm(parameters["norm"], config.norm_eps)
     return norm(x), cache
@@ -225,8 +221,13 @@ def _factors_between(adapter: Adapter | None, start: int, stop: int) -> dict[str
     return chosen
 
 
+def _read(stack: jax.Array, layer: jax.Array) -> jax.Array:
+    """Return one layer's array out of a stack [L, ...]."""
+    return jax.lax.dynamic_index_in_dim(stack, layer, keepdims=False)
+
+
 def _policy(remat: str):
-    """Return what the backward pass keeps: never a copy of the weights, they are read again."""
+    """Return what the backward pass keeps: never what `_read` gives, it is read again."""
     if remat == "full":
         return jax.checkpoint_policies.nothing_saveable
-    return jax.checkpoint_policies.save_anything_except_these_names(_WEIGHTS)
+    return lambda primitive, *_, **__: primitive.name not in ("dynamic_slice", "squeeze")

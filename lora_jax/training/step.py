@@ -54,6 +54,7 @@ def make_step(
     spec: AdapterSpec | None,
     compute_dtype: jnp.dtype,
     remat: str = "none",
+    shardings: TrainState | None = None,
 ) -> Callable[[TrainState, Tree, Batch], tuple[TrainState, dict[str, jax.Array]]]:
     """Make the compiled step, for an adapter or for full fine-tuning.
 
@@ -66,6 +67,8 @@ def make_step(
         spec: The adapter; None where the trainable tree is the base itself.
         compute_dtype: Type of the matrix products in full fine-tuning, whose weights stay fp32.
         remat: As for `decoder.hidden_states`.
+        shardings: Where the state lives, before and after a step; left to the compiler, it may come
+            back elsewhere, and the next step would compile anew.
 
     Returns:
         (state, frozen base weights, batch) -> (new state, metrics). The state's buffers are reused.
@@ -93,4 +96,4 @@ def make_step(
         )
         return new, {"loss": loss, "grad_norm": optax.tree.norm(gradient)}
 
-    return jax.jit(step, donate_argnums=0)
+    return jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))

@@ -4,6 +4,7 @@ import dataclasses
 import math
 
 import jax
+import jax.extend
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -60,7 +61,7 @@ def product_flops(jaxpr) -> int:
             inner = math.prod(shape[axis] for axis in contracted)
             total += 2 * inner * equation.outvars[0].aval.size
         times = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1
-        for inner in jax.core.jaxprs_in_params(equation.params):
+        for inner in jax.extend.core.jaxprs_in_params(equation.params):
             total += times * product_flops(inner)
     return total
 
@@ -141,7 +142,11 @@ def test_backward_pass_ends_at_the_first_adapter(remat):
     everywhere = step_flops(HEAVY, "all", remat)
     for first in (2, 5):
         saved = everywhere - step_flops(HEAVY, f"{first}-5", remat)
-        per_layer = 2 if remat == "full" else 1  # The forward pass is not repeated there either.
+        # Repeating the forward pass stops short of a layer's last product, which nothing needs.
+        repeated = 1 - HEAVY.width * HEAVY.mlp_width * layers / count(
+            decoder.declare(HEAVY)["layers"]
+        )
+        per_layer = 1 + (repeated if remat == "full" else 0)
         assert saved == pytest.approx(first * per_layer * one_layer, rel=0.1)
 
 
@@ -150,7 +155,8 @@ def test_no_copy_of_the_base_is_made(layers, remat):
     step, state, frozen = build(HEAVY, describe(HEAVY, layers), remat)
     compiled = step.lower(state, frozen, make_batch(HEAVY, rows=1, length=8)).compile()
     base = sum(x.nbytes for x in jax.tree.leaves(frozen))
-    assert compiled.memory_analysis().temp_size_in_bytes < 0.25 * base
+    # Room for two layers' weights and the activations, not for the stack.
+    assert compiled.memory_analysis().temp_size_in_bytes < 2.2 * base / HEAVY.layers
     # Less by what is compiled than full fine-tuning, too, whatever the trace says.
     assert compiled.memory_analysis().output_size_in_bytes < 0.05 * base
 
