@@ -22,8 +22,9 @@ SMALL = {
 FAMILIES = {
     "qwen2 tied": (transformers.Qwen2Config, {"tie_word_embeddings": True}),
     "qwen2 untied": (transformers.Qwen2Config, {"tie_word_embeddings": False}),
-    "qwen3": (transformers.Qwen3Config, {"head_dim": 16}),
+    "qwen3": (transformers.Qwen3Config, {"head_dim": 16, "rms_norm_eps": 1e-5}),
     "llama": (transformers.LlamaConfig, {"attention_bias": True}),
+    "llama without biases": (transformers.LlamaConfig, {"num_key_value_heads": 1}),
 }
 
 

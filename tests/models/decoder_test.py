@@ -10,25 +10,11 @@ import torch
 import transformers
 
 from lora_jax.models import checkpoint, config, decoder, parameters
+from lora_jax.organism import MODEL_DIRECTORY
 from lora_jax.sharding import make_mesh, parameter_shardings
 
 STORIES = pathlib.Path(__file__).parents[3] / "shared/data/models/stories260k"
-SMALL = {
-    "vocab_size": 97,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 64,
-}
-FAMILIES = {
-    "qwen2 tied": (transformers.Qwen2Config, {"tie_word_embeddings": True}),
-    "qwen2 untied": (transformers.Qwen2Config, {"tie_word_embeddings": False}),
-    "qwen3 wide heads": (transformers.Qwen3Config, {"head_dim": 16, "rms_norm_eps": 1e-5}),
-    "llama": (transformers.LlamaConfig, {"num_key_value_heads": 1}),
-    "llama biases": (transformers.LlamaConfig, {"attention_bias": True}),
-}
+FAMILIES = ("qwen2 tied", "qwen2 untied", "qwen3", "llama", "llama without biases")
 
 
 def load(directory, dtype="float32"):
@@ -53,18 +39,10 @@ def torch_logits(directory, tokens):
         return model.eval()(torch.tensor(np.asarray(tokens))).logits.numpy()
 
 
-@pytest.fixture(params=FAMILIES, scope="module")
-def family_directory(request, tmp_path_factory):
-    """Write a randomly initialised Hugging Face model of every family, biases and norms included."""
-    cls, fields = FAMILIES[request.param]
-    torch.manual_seed(0)
-    model = transformers.AutoModelForCausalLM.from_config(cls(**(SMALL | fields)))
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    directory = tmp_path_factory.mktemp("model")
-    model.save_pretrained(directory)
-    return directory
+@pytest.fixture(params=FAMILIES)
+def family_directory(request, hf_model):
+    """Give a randomly initialised Hugging Face model of every family."""
+    return hf_model(request.param)
 
 
 def test_logits_equal_transformers(family_directory):
@@ -75,13 +53,14 @@ def test_logits_equal_transformers(family_directory):
     assert np.abs(theirs).max() > 0.5, "the oracle's logits are too small to tell anything"
 
 
-@pytest.mark.skipif(not STORIES.is_dir(), reason=f"{STORIES.name} is not at hand")
-def test_trained_llama_equals_transformers():
-    cfg, params = load(STORIES)
+@pytest.mark.parametrize("directory", [MODEL_DIRECTORY, STORIES], ids=["embedded", "stories260k"])
+def test_trained_model_equals_transformers(directory):
+    if not directory.is_dir():
+        pytest.skip(f"{directory.name} is not at hand")
+    cfg, params = load(directory)
     tokens = jax.random.randint(jax.random.key(0), (2, 64), 0, cfg.vocabulary)
-    np.testing.assert_allclose(
-        our_logits(cfg, params, tokens), torch_logits(STORIES, tokens), atol=1e-4
-    )
+    ours, theirs = our_logits(cfg, params, tokens), torch_logits(directory, tokens)
+    np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 
 def test_saved_model_is_the_loaded_one(family_directory, tmp_path):
@@ -103,7 +82,9 @@ def test_shards_are_written_with_an_index(family_directory, tmp_path, monkeypatc
 
 
 def test_packed_segments_do_not_see_each_other():
-    cfg = config.parse_config(SMALL | {"model_type": "qwen2"}, "test")
+    cfg = config.DecoderConfig(
+        "qwen2", vocabulary=97, width=32, mlp_width=48, layers=3, heads=4, kv_heads=2, head_width=8
+    )
     params = parameters.initialise(decoder.declare(cfg), jax.random.key(0))
     params = jax.tree.map(lambda x: 5 * x, params)
     first, second = jnp.arange(7)[None], jnp.arange(20, 29)[None]
