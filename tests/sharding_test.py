@@ -184,6 +184,7 @@ def test_every_mesh_trains_the_same_model(alone, compilations, tmp_path, mode, s
     expected, reference = alone(mode)
     measured, trained = train(mode, 8, sizes, tmp_path)
     assert len(measured) == STEPS and np.ptp(expected[:, 0]) > 0.1
+    np.testing.assert_allclose(measured[0], expected[0], rtol=2e-5)
     np.testing.assert_allclose(measured, expected, rtol=1e-3)
     for path, value in trained.items():
         np.testing.assert_allclose(value, reference[path], atol=1e-3, err_msg=path)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import pathlib
+import shutil
 from typing import Any, Self
 
 import jax
@@ -10,6 +13,8 @@ from orbax.checkpoint import v1 as ocp
 
 from lora_jax.errors import UserError
 from lora_jax.training.step import TrainState
+
+METADATA_BYTES = 2**20  # A checkpoint's directories and descriptions, generously.
 
 
 class Checkpoints:
@@ -60,7 +65,12 @@ class Checkpoints:
             state: What to save.
             data_position: The batch iterator's state after this step's batch; JSON-able.
             loss: Mean training loss since the last save, which tells the best.
+
+        Raises:
+            OSError: The disk has no room for it. Asked beforehand, because Orbax's threads meet a
+                full disk with tracebacks of their own.
         """
+        self._check_room(state)
         self._checkpointer.save_checkpointables_async(
             step,
             {"state": state},
@@ -68,6 +78,12 @@ class Checkpoints:
             custom_metadata={"data_position": data_position},
             force=True,
         )
+
+    def _check_room(self, state: TrainState) -> None:
+        needed = sum(x.nbytes for x in jax.tree.leaves(state)) + METADATA_BYTES
+        directory = os.fspath(self._checkpointer.directory)
+        if shutil.disk_usage(directory).free < needed:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), directory)
 
     def wait(self) -> None:
         """Return when what was saved is on the disk."""

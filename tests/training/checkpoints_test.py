@@ -1,5 +1,6 @@
 """Checkpoints: exact, as many as asked for, and never half of one."""
 
+import gc
 import pathlib
 import shutil
 
@@ -96,9 +97,12 @@ def test_damaged_checkpoint_is_one_sentence(tmp_path, lost):
     assert restore(tmp_path)[1] == {"next": 1}
 
 
+# Orbax abandons the reads that were still going on, and says so when they are collected.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_checkpoint_of_another_shape_is_one_sentence(tmp_path):
     save(tmp_path, [1.0])
     other = make_state()
     other.trainable["up"]["a"] = jnp.zeros((2, 5, 4))
     with Checkpoints(tmp_path, 2, 0) as checkpoints, pytest.raises(UserError, match="be read"):
         checkpoints.restore(other)
+    gc.collect()
