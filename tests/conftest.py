@@ -19,12 +19,42 @@ SMALL = {
     "num_key_value_heads": 2,
     "max_position_embeddings": 64,
 }
+# Wavelengths of 6 to 190 tokens, so that an original length of 32 lies among them.
+SCALED = {"head_dim": 16, "max_position_embeddings": 256}
+LINEAR = {"rope_type": "linear", "rope_theta": 5e4, "factor": 3.0}
+LLAMA3 = {
+    "rope_type": "llama3", "rope_theta": 50.0, "factor": 8.0, "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0, "original_max_position_embeddings": 32,
+}  # fmt: skip
+YARN = {
+    "rope_type": "yarn", "rope_theta": 50.0, "factor": 8.0, "beta_fast": 4.0,
+    "original_max_position_embeddings": 32,
+}  # fmt: skip
 FAMILIES = {
     "qwen2 tied": (transformers.Qwen2Config, {"tie_word_embeddings": True}),
     "qwen2 untied": (transformers.Qwen2Config, {"tie_word_embeddings": False}),
+    "qwen2 yarn": (transformers.Qwen2Config, SCALED | {"rope_parameters": YARN}),
     "qwen3": (transformers.Qwen3Config, {"head_dim": 16, "rms_norm_eps": 1e-5}),
+    "qwen3 tied yarn": (
+        transformers.Qwen3Config,
+        SCALED
+        | {
+            "tie_word_embeddings": True,
+            "rope_parameters": YARN | {"mscale": 1.4, "mscale_all_dim": 0.7, "truncate": False},
+        },
+    ),
     "llama": (transformers.LlamaConfig, {"attention_bias": True}),
     "llama without biases": (transformers.LlamaConfig, {"num_key_value_heads": 1}),
+    "llama with gelu and all biases": (
+        transformers.LlamaConfig,
+        {"hidden_act": "gelu", "attention_bias": True, "mlp_bias": True},
+    ),
+    "llama linear": (transformers.LlamaConfig, SCALED | {"rope_parameters": LINEAR}),
+    "llama 3": (transformers.LlamaConfig, SCALED | {"rope_parameters": LLAMA3}),
+    "mistral": (
+        transformers.MistralConfig,
+        {"sliding_window": None, "head_dim": 16, "num_key_value_heads": 4},
+    ),
 }
 
 

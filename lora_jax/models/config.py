@@ -4,13 +4,77 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import pathlib
 from typing import Any
 
 from lora_jax.errors import UserError
+from lora_jax.models.activations import ACTIVATIONS
+from lora_jax.models.fields import flag, positive
+from lora_jax.models.rope import Rope, parse_rope
 
-FAMILIES = ("qwen2", "qwen3", "llama")
+# What a field means where it is absent, which differs by family (`model_type`). The five sizes that
+# every model has are never assumed.
+_DEFAULTS = {
+    "rms_norm_eps": 1e-6,
+    "hidden_act": "silu",
+    "tie_word_embeddings": False,
+    "attention_bias": False,
+    "mlp_bias": False,
+    "head_dim": None,
+}
+_QWEN = {
+    "num_key_value_heads": 32,
+    "max_position_embeddings": 32_768,
+    "use_sliding_window": False,
+    "sliding_window": 4096,
+    "max_window_layers": 28,
+}
+FAMILIES = {
+    "qwen2": _DEFAULTS | _QWEN,
+    "qwen3": _DEFAULTS | _QWEN | {"head_dim": 128},
+    "llama": _DEFAULTS | {"num_key_value_heads": None, "max_position_embeddings": 2048},
+    "mistral": _DEFAULTS
+    | {"num_key_value_heads": 8, "max_position_embeddings": 131_072, "sliding_window": 4096},
+}
+# Fields that change the computation wherever a model follows them, and the values at which they do
+# not. They come from other families, and from software that extends these; null is always neutral.
+_NEUTRAL: dict[str, tuple] = {
+    # Experts.
+    "num_experts": (0, 1),
+    "num_local_experts": (0, 1),
+    "n_routed_experts": (0,),
+    # Factors and bounds on activations.
+    "attn_logit_softcapping": (),
+    "final_logit_softcapping": (),
+    "query_pre_attn_scalar": (),
+    "attention_multiplier": (),
+    "embedding_multiplier": (1,),
+    "residual_multiplier": (1,),
+    "logits_scaling": (1,),
+    "logit_scale": (1,),
+    "scale_emb": (1,),
+    "scale_depth": (),
+    "clip_qkv": (),
+    # Positions.
+    "partial_rotary_factor": (1,),
+    "rotary_pct": (1,),
+    "use_mrope": (False,),
+    "alibi": (False,),
+    "no_rope_layers": ([],),
+    # Who attends to whom.
+    "is_causal": (True,),
+    "use_bidirectional_attention": (False,),
+    "attention_chunk_size": (),
+    # Other layers.
+    "use_parallel_residual": (False,),
+    "num_kv_shared_layers": (0,),
+    "attn_output_gate": (False,),
+    "is_encoder_decoder": (False,),
+    "add_cross_attention": (False,),
+    # Other weights.
+    "quantization_config": ({},),
+    "compression_config": ({},),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,10 +90,12 @@ class DecoderConfig:
         heads: H, query heads.
         kv_heads: K, key/value heads; G = H / K query heads share one.
         head_width: h; not always D / H.
-        rope_theta: Base of the rotary embedding's wavelengths.
+        rope: The rotary position embedding.
         norm_eps: Added to the mean square in every RMSNorm.
         qkv_bias: Whether the q, k and v projections have a bias.
         o_bias: Whether the attention's output projection has one.
+        mlp_bias: Whether the MLP's three projections have one.
+        activation: The MLP's nonlinearity, a key of `ACTIVATIONS`.
         qk_norm: Whether queries and keys are RMS-normalised per head (Qwen3).
         tied_embeddings: Whether the output projection is the embedding itself.
         max_positions: Longest sequence the checkpoint was made for, in tokens.
@@ -43,10 +109,12 @@ class DecoderConfig:
     heads: int
     kv_heads: int
     head_width: int
-    rope_theta: float = 10_000.0
+    rope: Rope = dataclasses.field(default_factory=Rope)
     norm_eps: float = 1e-6
     qkv_bias: bool = False
     o_bias: bool = False
+    mlp_bias: bool = False
+    activation: str = "silu"
     qk_norm: bool = False
     tied_embeddings: bool = False
     max_positions: int = 32_768
@@ -92,34 +160,41 @@ def parse_config(fields: dict[str, Any], origin: str) -> DecoderConfig:
         UserError: A field is missing, or would change the computation in a way we do not follow.
     """
     family = fields.get("model_type")
-    if family not in FAMILIES:
+    if not isinstance(family, str) or family not in FAMILIES:
         raise UserError(
             f"{origin}: model_type {family!r} is not supported; use one of {', '.join(FAMILIES)}."
         )
-    _refuse_unsupported(fields, origin)
-    heads = _positive(fields, "num_attention_heads", origin)
-    width = _positive(fields, "hidden_size", origin)
-    # Qwen3's own default is 128 whatever the width; the other families divide.
-    head_width = fields.get("head_dim") or (128 if family == "qwen3" else width // heads)
-    attention_bias = bool(fields.get("attention_bias", False))
+    _refuse_unsupported(fields, family, origin)
+    fields = FAMILIES[family] | fields
+    heads = positive(fields, "num_attention_heads", origin)
+    width = positive(fields, "hidden_size", origin)
+    layers = positive(fields, "num_hidden_layers", origin)
+    _refuse_sliding_window(fields, layers, origin)
+    if fields["num_key_value_heads"] is None:
+        fields["num_key_value_heads"] = heads
+    if fields["head_dim"] is None and family != "qwen3":  # There it is a number of its own.
+        fields["head_dim"] = width // heads
+    attention_bias = flag(fields, "attention_bias", origin)
+    max_positions = positive(fields, "max_position_embeddings", origin)
     config = DecoderConfig(
         family=family,
-        vocabulary=_positive(fields, "vocab_size", origin),
+        vocabulary=positive(fields, "vocab_size", origin),
         width=width,
-        mlp_width=_positive(fields, "intermediate_size", origin),
-        layers=_positive(fields, "num_hidden_layers", origin),
+        mlp_width=positive(fields, "intermediate_size", origin),
+        layers=layers,
         heads=heads,
-        kv_heads=_positive({"num_key_value_heads": heads} | fields, "num_key_value_heads", origin),
-        head_width=_positive({"head_dim": head_width}, "head_dim", origin),
-        rope_theta=_positive(_rope(fields, origin), "rope_theta", origin, float),
-        norm_eps=_positive({"rms_norm_eps": 1e-6} | fields, "rms_norm_eps", origin, float),
+        kv_heads=positive(fields, "num_key_value_heads", origin),
+        head_width=positive(fields, "head_dim", origin),
+        rope=parse_rope(fields, max_positions, origin),
+        norm_eps=positive(fields, "rms_norm_eps", origin, float),
+        # Qwen2's biases are part of the family, whatever the field says.
         qkv_bias=family == "qwen2" or attention_bias,
         o_bias=family != "qwen2" and attention_bias,
+        mlp_bias=flag(fields, "mlp_bias", origin),
+        activation=_activation(fields, origin),
         qk_norm=family == "qwen3",
-        tied_embeddings=bool(fields.get("tie_word_embeddings", False)),
-        max_positions=_positive(
-            {"max_position_embeddings": 32_768} | fields, "max_position_embeddings", origin
-        ),
+        tied_embeddings=flag(fields, "tie_word_embeddings", origin),
+        max_positions=max_positions,
     )
     if config.heads % config.kv_heads:
         raise UserError(
@@ -131,41 +206,74 @@ def parse_config(fields: dict[str, Any], origin: str) -> DecoderConfig:
     return config
 
 
-def _rope(fields: dict[str, Any], origin: str) -> dict[str, Any]:
-    """Return the rotary embedding's settings, whichever generation of file they come from."""
-    settings = {"rope_theta": fields.get("rope_theta") or 10_000.0}
-    for name in ("rope_scaling", "rope_parameters"):
-        found = fields.get(name) or {}
-        if not isinstance(found, dict):
-            raise UserError(f"{origin}: {name} must be an object, found {found!r}.")
-        settings.update(found)
-    return settings
+def _activation(fields: dict[str, Any], origin: str) -> str:
+    name = fields["hidden_act"]
+    if not isinstance(name, str) or name not in ACTIVATIONS:
+        raise UserError(
+            f"{origin}: hidden_act {name!r} is not supported; "
+            f"choose a checkpoint that uses one of {', '.join(ACTIVATIONS)}."
+        )
+    return name
 
 
-def _refuse_unsupported(fields: dict[str, Any], origin: str) -> None:
-    rope = _rope(fields, origin)
-    kind = rope.get("rope_type") or rope.get("type") or "default"
-    sliding = fields.get("use_sliding_window") or any(
-        layer != "full_attention" for layer in fields.get("layer_types") or ()
-    )
-    unsupported = {
-        f"rope type {kind!r}": kind != "default",
-        f"hidden_act {fields.get('hidden_act')!r}": fields.get("hidden_act", "silu") != "silu",
-        "sliding-window attention": bool(sliding),
-        "mlp_bias": bool(fields.get("mlp_bias")),
-        "partial_rotary_factor": rope.get("partial_rotary_factor", 1.0) != 1.0,
-        "quantization_config": bool(fields.get("quantization_config")),
-    }
-    for name, present in unsupported.items():
-        if present:
-            raise UserError(f"{origin}: {name} is not supported; choose a checkpoint without it.")
+def _refuse_unsupported(fields: dict[str, Any], family: str, origin: str) -> None:
+    neutral = dict(_NEUTRAL)
+    # Biases that transformers does not give these families, though other software may.
+    if family == "mistral":
+        neutral["attention_bias"] = (False,)
+    if family != "llama":
+        neutral["mlp_bias"] = (False,)
+    for name, values in neutral.items():
+        value = fields.get(name)
+        if value is not None and value not in values:
+            raise UserError(
+                f"{origin}: {name} {value!r} is not supported; choose a checkpoint without it."
+            )
+    # A model class of its own may compute anything, whatever family it claims. A tokenizer or a
+    # configuration class of its own changes nothing that is computed here.
+    if any(
+        str(name).startswith("AutoModel") for name in _entries(fields, "auto_map", dict, origin)
+    ):
+        raise UserError(
+            f"{origin}: auto_map names a model class of the checkpoint's own, which is not run; if it "
+            f"computes what any {family} does, remove auto_map."
+        )
 
 
-def _positive(fields: dict[str, Any], name: str, origin: str, kind: type = int) -> Any:
-    """Return a field that must be a positive integer, or a positive number where kind is float."""
+def _refuse_sliding_window(fields: dict[str, Any], layers: int, origin: str) -> None:
+    """Refuse a window that any layer uses; Qwen's files state one that none does."""
+    kinds = _entries(fields, "layer_types", list, origin)
+    for kind in kinds:
+        if kind != "full_attention":
+            raise UserError(
+                f"{origin}: layer_types {kind!r} is not supported; choose a checkpoint in which every "
+                "layer has full attention."
+            )
+    used = fields.get("sliding_window") is not None
+    if "use_sliding_window" in FAMILIES[fields["model_type"]]:
+        # Where the layers are not named, those from max_window_layers on have a window.
+        windowed = not kinds and layers > _count(fields, "max_window_layers", origin)
+        used = used and windowed and flag(fields, "use_sliding_window", origin)
+    if used:
+        raise UserError(
+            f"{origin}: sliding_window {fields['sliding_window']!r} is not supported; choose a "
+            "checkpoint with full attention, or set it to null if no sequence will be longer."
+        )
+
+
+def _count(fields: dict[str, Any], name: str, origin: str) -> int:
+    value = fields[name]
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise UserError(f"{origin}: {name} must be a whole number, found {value!r}.")
+    return value
+
+
+def _entries(fields: dict[str, Any], name: str, kind: type, origin: str) -> Any:
+    """Return a list or object that may be absent or null."""
     value = fields.get(name)
-    allowed = int if kind is int else (int, float)
-    if not isinstance(value, allowed) or isinstance(value, bool) or not 0 < value < math.inf:
-        noun = "integer" if kind is int else "number"
-        raise UserError(f"{origin}: {name} must be a positive {noun}, found {value!r}.")
-    return kind(value)
+    if value is None:
+        return kind()
+    if not isinstance(value, kind):
+        noun = "a list" if kind is list else "an object"
+        raise UserError(f"{origin}: {name} must be {noun}, found {value!r}.")
+    return value

@@ -53,7 +53,7 @@ class DecoderLayer(nnx.Module):
         self.input_layernorm = RMSNorm(weights["input_layernorm"], eps)
         self.self_attn = Attention(config, weights["self_attn"], updates)
         self.post_attention_layernorm = RMSNorm(weights["post_attention_layernorm"], eps)
-        self.mlp = MLP(weights["mlp"], updates)
+        self.mlp = MLP(config, weights["mlp"], updates)
 
     @staticmethod
     def declare(config: DecoderConfig) -> dict[str, Any]:
@@ -129,7 +129,7 @@ def hidden_states(
     """
     x = parameters["embed_tokens"]["embedding"][tokens]
     x = constrain(x, "batch", None, None)
-    rotation = rotary_angles(positions, config.head_width, config.rope_theta)
+    rotation = rotary_angles(positions, config.rope, config.head_width)
 
     def one_layer(carry, layer_inputs):
         x, cache = carry

@@ -16,8 +16,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from lora_jax.models.activations import ACTIVATIONS
 from lora_jax.models.config import DecoderConfig
 from lora_jax.models.parameters import Parameter, Tree, kernel
+from lora_jax.models.rope import Rope
 
 Update = Callable[[jax.Array], jax.Array]
 KeysAndValues = tuple[jax.Array, jax.Array]
@@ -33,6 +35,16 @@ class Linear(nnx.Module):
         self.kernel = weights["kernel"]
         self.bias = weights.get("bias")
         self.update = update
+
+    @staticmethod
+    def declare(
+        inputs: int, outputs: int, axes: tuple[str, str], hf_name: str, bias: bool
+    ) -> dict[str, Parameter]:
+        """Declare the matrix and, where there is one, the bias."""
+        tree = {"kernel": kernel(inputs, outputs, axes, hf_name)}
+        if bias:
+            tree["bias"] = Parameter((outputs,), axes[1:], f"{hf_name}.bias", init="zeros")
+        return tree
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Map x [B, T, in] to [B, T, out]."""
@@ -62,26 +74,31 @@ class RMSNorm(nnx.Module):
 
 
 class MLP(nnx.Module):
-    """Compute the gated MLP, down(silu(gate(x)) * up(x))."""
+    """Compute the gated MLP, down(activation(gate(x)) * up(x))."""
 
-    def __init__(self, weights: Tree, updates: Mapping[str, Update]):
+    def __init__(self, config: DecoderConfig, weights: Tree, updates: Mapping[str, Update]):
+        self.activation = ACTIVATIONS[config.activation]
         self.gate_proj = Linear(weights["gate_proj"], updates.get("gate_proj"))
         self.up_proj = Linear(weights["up_proj"], updates.get("up_proj"))
         self.down_proj = Linear(weights["down_proj"], updates.get("down_proj"))
 
     @staticmethod
     def declare(config: DecoderConfig, hf_name: str) -> dict[str, dict[str, Parameter]]:
-        """Declare the three projections."""
+        """Declare the three projections and, where the model has them, their biases."""
         d, f = config.width, config.mlp_width
+        sizes = {
+            "gate_proj": (d, f, ("embed", "mlp")),
+            "up_proj": (d, f, ("embed", "mlp")),
+            "down_proj": (f, d, ("mlp", "embed")),
+        }
         return {
-            "gate_proj": {"kernel": kernel(d, f, ("embed", "mlp"), f"{hf_name}.gate_proj")},
-            "up_proj": {"kernel": kernel(d, f, ("embed", "mlp"), f"{hf_name}.up_proj")},
-            "down_proj": {"kernel": kernel(f, d, ("mlp", "embed"), f"{hf_name}.down_proj")},
+            name: Linear.declare(*size, f"{hf_name}.{name}", config.mlp_bias)
+            for name, size in sizes.items()
         }
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Map x [B, T, D] to [B, T, D]."""
-        return self.down_proj(jax.nn.silu(self.gate_proj(x)) * self.up_proj(x))
+        return self.down_proj(self.activation(self.gate_proj(x)) * self.up_proj(x))
 
 
 class Attention(nnx.Module):
@@ -105,12 +122,10 @@ class Attention(nnx.Module):
             "v_proj": (d, config.kv_heads * h, ("embed", "kv_heads"), config.qkv_bias),
             "o_proj": (config.heads * h, d, ("heads", "embed"), config.o_bias),
         }
-        tree = {}
-        for name, (inputs, outputs, axes, bias) in sizes.items():
-            path = f"{hf_name}.{name}"
-            tree[name] = {"kernel": kernel(inputs, outputs, axes, path)}
-            if bias:
-                tree[name]["bias"] = Parameter((outputs,), axes[1:], f"{path}.bias", init="zeros")
+        tree = {
+            name: Linear.declare(inputs, outputs, axes, f"{hf_name}.{name}", bias)
+            for name, (inputs, outputs, axes, bias) in sizes.items()
+        }
         if config.qk_norm:
             tree["q_norm"] = RMSNorm.declare(h, f"{hf_name}.q_norm")
             tree["k_norm"] = RMSNorm.declare(h, f"{hf_name}.k_norm")
@@ -174,15 +189,14 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax.Arr
     return out.transpose(0, 3, 1, 2, 4).reshape(batch, length, heads, width)
 
 
-def rotary_angles(positions: jax.Array, head_width: int, theta: float) -> KeysAndValues:
+def rotary_angles(positions: jax.Array, rope: Rope, head_width: int) -> KeysAndValues:
     """Return cosines and sines, each [B, T, h] in fp32, of positions [B, T].
 
     The two halves of a head rotate together (Hugging Face's layout), so angles repeat once.
     """
-    frequency = theta ** (-jnp.arange(0, head_width, 2, dtype=jnp.float32) / head_width)
-    angles = positions[..., None].astype(jnp.float32) * frequency
+    angles = positions[..., None].astype(jnp.float32) * rope.frequencies(head_width)
     angles = jnp.concatenate([angles, angles], axis=-1)
-    return jnp.cos(angles), jnp.sin(angles)
+    return jnp.cos(angles) * rope.attention_factor, jnp.sin(angles) * rope.attention_factor
 
 
 def rotate(x: jax.Array, rotation: KeysAndValues) -> jax.Array:

@@ -1,0 +1,27 @@
+"""Hugging Face model directories: read into sharded arrays, written from them."""
+
+from lora_jax.models.checkpoint.loading import load
+from lora_jax.models.checkpoint.saving import COMPANIONS, named_tensors, save
+from lora_jax.models.checkpoint.tensor_files import (
+    DTYPES,
+    INDEX,
+    WEIGHTS,
+    StoredTensor,
+    TensorFiles,
+    stored_dtype,
+    write_tensors,
+)
+
+__all__ = [
+    "COMPANIONS",
+    "DTYPES",
+    "INDEX",
+    "WEIGHTS",
+    "StoredTensor",
+    "TensorFiles",
+    "load",
+    "named_tensors",
+    "save",
+    "stored_dtype",
+    "write_tensors",
+]
