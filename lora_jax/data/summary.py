@@ -4,7 +4,8 @@ import dataclasses
 from collections.abc import Sequence
 
 from lora_jax.data.chat_format import EncodedConversation
-from lora_jax.data.conversation import Conversation
+from lora_jax.data.mixture import Mixture
+from lora_jax.data.overlap import normal_form
 from lora_jax.data.truncation import OverlongCounts
 
 
@@ -14,42 +15,54 @@ class DataSummary:
 
     Attributes:
       rows: Rows that are trained on.
-      supervised_tokens: Tokens of those rows that the loss sees in one epoch.
+      rows_by_source: Rows that each source gave, those that turned out too long included.
+      supervised_tokens: Tokens of the rows trained on that the loss sees in one epoch.
       total_tokens: All tokens of those rows.
       longest_row: Tokens of the longest of them.
-      dropped_rows: Rows left out because they are too long.
-      duplicate_prompts: Rows read whose prompt an earlier row has already had.
+      overlong: Rows that were too long.
+      duplicate_prompts: Rows given whose prompt, with the turns before it, an earlier row has already
+        had, letter case and white space apart.
+      duplicate_rows: Rows given that equal an earlier one to the letter, prompt and target.
     """
 
     rows: int
+    rows_by_source: dict[str, int]
     supervised_tokens: int
     total_tokens: int
     longest_row: int
-    dropped_rows: int
+    overlong: OverlongCounts
     duplicate_prompts: int
+    duplicate_rows: int
+
+    @property
+    def supervised_share(self) -> float:
+        """Return the share of tokens that the loss sees, from 0 to 1."""
+        return self.supervised_tokens / self.total_tokens
 
 
 def summarise(
-    conversations: Sequence[Conversation],
-    kept: Sequence[EncodedConversation],
-    overlong: OverlongCounts,
+    mixture: Mixture, kept: Sequence[EncodedConversation], overlong: OverlongCounts
 ) -> DataSummary:
     """Count rows and tokens.
 
     Args:
-      conversations: All rows that were read.
-      kept: The rows `fit` kept, at least one.
-      overlong: The rows it dropped.
+      mixture: All rows.
+      kept: The rows that `fit` kept, at least one.
+      overlong: Those that were too long.
 
     Returns:
       The counts.
     """
+    rows = mixture.rows
+    prompts = {(row.context, normal_form(row.prompt)) for row in rows}
+    texts = {(row.context, row.prompt, row.thinking, row.answer) for row in rows}
     return DataSummary(
         rows=len(kept),
-        # The first token of a row has nothing before it to be predicted from.
-        supervised_tokens=sum(int(row.supervised[1:].sum()) for row in kept),
+        rows_by_source=mixture.counts,
+        supervised_tokens=sum(row.supervised_tokens for row in kept),
         total_tokens=sum(len(row.tokens) for row in kept),
         longest_row=max(len(row.tokens) for row in kept),
-        dropped_rows=overlong.total,
-        duplicate_prompts=len(conversations) - len({row.prompt for row in conversations}),
+        overlong=overlong,
+        duplicate_prompts=len(rows) - len(prompts),
+        duplicate_rows=len(rows) - len(texts),
     )

@@ -7,8 +7,8 @@ from lora_jax.errors import UserError
 
 
 def row(prompt, target, origin="row 1"):
-    length = prompt + target
-    return EncodedConversation(np.zeros(length, np.int32), np.ones(length, bool), prompt, origin)
+    tokens = np.arange(prompt + target, dtype=np.int32)
+    return EncodedConversation(tokens, tokens >= prompt, prompt, origin)
 
 
 ROWS = [row(3, 5, "short"), row(3, 6, "long"), row(8, 1, "wordy"), row(7, 1, "tight")]
@@ -18,8 +18,21 @@ def test_rows_are_kept_whole_or_dropped_and_counted_by_cause():
     kept, counts = fit(ROWS, 8, "drop")
     assert [item.origin for item in kept] == ["short", "tight"]
     assert [len(item.tokens) for item in kept] == [8, 8]
-    assert counts == OverlongCounts(prompt=1, target=1)
-    assert counts.total == 2
+    assert counts == OverlongCounts(prompt_too_long=1, target_too_long=1)
+    assert counts.dropped == 2
+
+
+def test_targets_are_cut_on_request_and_hopeless_prompts_dropped_even_then():
+    kept, counts = fit(ROWS, 8, "truncate")
+    assert [item.origin for item in kept] == ["short", "long", "tight"]
+    assert counts == OverlongCounts(prompt_too_long=1, truncated=1)
+    assert counts.dropped == 1
+    cut = kept[1]
+    assert cut.tokens.tolist() == ROWS[1].tokens[:8].tolist()
+    assert cut.supervised.tolist() == [False] * 3 + [True] * 5
+    assert len(ROWS[1].tokens) == 9
+    assert kept[0] is ROWS[0]
+    assert all(item.supervised.any() for item in kept)
 
 
 def test_a_target_that_would_lose_its_end_is_an_error_naming_row_and_remedy():
@@ -27,12 +40,15 @@ def test_a_target_that_would_lose_its_end_is_an_error_naming_row_and_remedy():
         fit(ROWS, 8, "error")
 
 
-def test_rows_that_fit_exactly_pass():
-    assert fit(ROWS, 9, "error") == (ROWS, OverlongCounts(0, 0))
+@pytest.mark.parametrize("overlong", ["error", "drop", "truncate"])
+def test_rows_that_fit_exactly_pass(overlong):
+    assert fit(ROWS, 9, overlong) == (ROWS, OverlongCounts())
 
 
 def test_nothing_left_and_unknown_rules_are_refused():
-    with pytest.raises(UserError, match="no row has at most max_length 4"):
+    with pytest.raises(UserError, match=r"max_length 4 \(2 have too long a prompt, 2 too long a"):
         fit(ROWS, 4, "drop")
-    with pytest.raises(UserError, match="choose one of error, drop"):
+    with pytest.raises(UserError, match="no row fits into max_length 3"):
+        fit(ROWS, 3, "truncate")
+    with pytest.raises(UserError, match="choose one of error, drop, truncate"):
         fit(ROWS, 8, "cut")
