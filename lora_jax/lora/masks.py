@@ -1,97 +1,88 @@
-"""Masks: which parameters an adapter belongs to, as a tree of booleans."""
+"""Masks: which parameters an adapter belongs to, as a tree of ranks."""
 
 from __future__ import annotations
 
 import difflib
-import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from lora_jax.errors import UserError
-from lora_jax.models.parameters import Tree, flatten, tree_map, unflatten
+from lora_jax.lora.targets import Target, parse_target
+from lora_jax.models.parameters import Parameter, Tree, flatten, tree_map
 
 
-def select(declarations: Tree, targets: Sequence[str], layers: Sequence[int]) -> dict[str, Any]:
-    """Select projections by name in some of the layers.
+def select(
+    declarations: Tree, targets: Sequence[str], layers: Sequence[int], rank: int
+) -> dict[str, Any]:
+    """Select projections in some of the layers.
 
     Args:
         declarations: Tree of `Parameter`.
-        targets: Names of projections, such as "up_proj".
-        layers: Indices of layers.
+        targets: What to adapt, each as for `targets.parse_target`.
+        layers: Indices of layers; a regular expression, too, selects among these only.
+        rank: R where a target does not give its own.
 
     Returns:
-        Tree of booleans of the same structure: for a stacked kernel an array [L], True where it is
-        selected; False for everything else.
+        Tree of the declarations' structure: for a stacked kernel its ranks in every layer, int [L],
+        0 where it is not adapted; a single 0 for everything else.
 
     Raises:
-        UserError: A target is not the name of a projection.
+        UserError: A target matches nothing, or two of them give one projection different ranks.
     """
-    kernels = [
-        path
-        for path, leaf in flatten(declarations).items()
-        if leaf.stacked and path.endswith(".kernel")
-    ]
-    names = [path.split(".")[-2] for path in kernels]
-    for target in targets:
-        if target not in names:
-            near = difflib.get_close_matches(target, names, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise UserError(
-                f"config.lora.targets: {target!r} is no projection of this model; "
-                f"{hint}Choose from {', '.join(names)}."
-            )
-    mask = tree_map(lambda leaf: np.zeros(len(leaf.layers) or (), bool), declarations)
-    flat = flatten(mask)
-    for path, name in zip(kernels, names, strict=True):
-        if name in targets:
-            flat[path][list(layers)] = True
-    return unflatten(flat)
+    ranks = tree_map(lambda leaf: np.zeros(len(leaf.layers) or (), int), declarations)
+    flat = flatten(ranks)
+    chosen_by: dict[str, str] = {}
+    for target in map(parse_target, targets):
+        found = [module for module in named_modules(declarations) if target.covers(module[0])]
+        if not any(layer in layers for _, _, layer in found):
+            raise UserError(_nothing_matched(target, declarations, bool(found)))
+        for module, path, layer in found:
+            if layer not in layers:
+                continue
+            wanted = target.rank or rank
+            if flat[path][layer] not in (0, wanted):
+                raise UserError(
+                    f"config.lora.targets: {chosen_by[module]!r} gives {module} rank "
+                    f"{flat[path][layer]}, {target.text!r} gives it rank {wanted}; "
+                    "let only one of them match."
+                )
+            flat[path][layer] = wanted
+            chosen_by[module] = target.text
+    return ranks
 
 
-def selected_layers(mask: Tree) -> dict[str, tuple[int, ...]]:
-    """Return the selected layers of every selected projection, by its path ("mlp.up_proj")."""
-    return {
-        path.removeprefix("layers.").removesuffix(".kernel"): tuple(np.flatnonzero(chosen).tolist())
-        for path, chosen in flatten(mask).items()
-        if np.any(chosen)
-    }
-
-
-def parse_layers(text: str, count: int) -> tuple[int, ...]:
-    """Read a choice of layers.
+def named_modules(declarations: Tree) -> Iterator[tuple[str, str, int]]:
+    """List the linear maps of the decoder layers.
 
     Args:
-        text: "all"; "early", "middle" or "late" for a third of the layers; "a-b", inclusive; or "a".
-        count: L.
+        declarations: Tree of `Parameter`.
 
-    Returns:
-        Layer indices, ascending.
-
-    Raises:
-        UserError: The text is none of these, or names a layer that the model does not have.
+    Yields:
+        The module's path as Hugging Face names it, its kernel's path in the tree, and its layer.
     """
-    third = count / 3
-    named = {
-        "all": (0, count),
-        "early": (0, round(third)),
-        "middle": (round(third), round(2 * third)),
-        "late": (round(2 * third), count),
+    for path, kernel in stacked_kernels(declarations).items():
+        for layer, name in zip(kernel.layers, kernel.hf_names, strict=True):
+            yield name.removesuffix(".weight"), path, layer
+
+
+def stacked_kernels(declarations: Tree) -> dict[str, Parameter]:
+    """Return the kernels of the decoder layers by their path ("layers.mlp.up_proj.kernel")."""
+    return {
+        path: leaf
+        for path, leaf in flatten(declarations).items()
+        if leaf.stacked and path.endswith(".kernel")
     }
-    if text in named:
-        chosen = range(*named[text])
-    elif match := re.fullmatch(r"(\d+)(?:-(\d+))?", text):
-        first = int(match[1])
-        chosen = range(first, int(match[2] or first) + 1)
-    else:
-        raise UserError(
-            f"config.lora.layers={text!r} is no choice of layers; "
-            "use all, early, middle, late, one layer as 3, or an inclusive range as 2-3."
-        )
-    if not chosen or chosen[-1] >= count:
-        raise UserError(
-            f"config.lora.layers={text!r} selects no layers or more than there are; "
-            f"this model has layers 0 to {count - 1}."
-        )
-    return tuple(chosen)
+
+
+def _nothing_matched(target: Target, declarations: Tree, elsewhere: bool) -> str:
+    start = f"config.lora.targets: {target.text!r} matches no module of this model"
+    if elsewhere:
+        return f"{start} in the layers that config.lora.layers selects; choose other layers."
+    paths = [module for module, _, _ in named_modules(declarations)]
+    if target.pattern is not None:
+        literal = target.pattern.pattern.replace("\\", "")
+        near = difflib.get_close_matches(literal, paths, n=3, cutoff=0.5) or paths[:2] + paths[-1:]
+        return f"{start}; there are, for example, {', '.join(near)}."
+    return f"{start}; it has {', '.join(dict.fromkeys(p.rpartition('.')[2] for p in paths))}."

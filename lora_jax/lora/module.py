@@ -18,13 +18,18 @@ class LoRA(nnx.Module):
     Args:
         a: A, [in, R].
         b: B, [R, out].
-        scale: alpha / R.
+        scale: Factor of the product, alpha / rank or alpha / sqrt(rank).
         dropout: Probability that an input element is left out of the update.
         key: Source of dropout; None computes without, as at inference.
     """
 
     def __init__(
-        self, a: jax.Array, b: jax.Array, scale: float, dropout: float, key: jax.Array | None
+        self,
+        a: jax.Array,
+        b: jax.Array,
+        scale: jax.Array | float,
+        dropout: float,
+        key: jax.Array | None,
     ):
         self.a = a
         self.b = b
