@@ -1,4 +1,4 @@
-"""Run a recipe: load, measure, align, measure again, export, report.
+"""Run a job on a recipe; by default: load, measure, align, measure again, export, report.
 
 python main.py --config=configs/r1_upproj.py
 """
@@ -15,13 +15,17 @@ from typing import NoReturn
 import ml_collections
 from absl import logging
 
-from lora_jax.config import load_config, override, suggest, validate
+from lora_jax.config import load_config, override, restore_config, suggest, validate
 from lora_jax.errors import UserError
-from lora_jax.workdir import explain_refusal, open_workdir
+from lora_jax.workdir import explain_refusal, open_workdir, saved_config
 
-_JOBS = {  # imported when asked for, so that --help is quick
-    "align": "lora_jax.jobs.align",
-    "compare": "lora_jax.jobs.compare",
+_JOBS = {  # what they do; their modules are imported when asked for, so that --help is quick
+    "align": "measure, train, measure again, export, report",
+    "inspect": "show the training data as the model will see it; needs no weights",
+    "evaluate": "measure the base with and without what was trained; trains nothing",
+    "export": "write what a run has trained so far, or config.lora.adapter, in PEFT's format",
+    "merge": "write base and adapter as one whole model",
+    "compare": "the adapter against full fine-tuning, over learning rates",
 }
 
 
@@ -37,10 +41,10 @@ def main(argv: Sequence[str]) -> int:
     workdir = pathlib.Path()
     try:
         flags, config = _parse(argv)
-        workdir = pathlib.Path(flags.workdir or _default_workdir(flags.config))
+        workdir = pathlib.Path(flags.workdir or _default_workdir(flags))
         with open_workdir(workdir, config):
             _prepare_libraries(workdir)
-            importlib.import_module(_JOBS[flags.job]).run(config, workdir)
+            importlib.import_module(f"lora_jax.jobs.{flags.job}").run(config, workdir)
         return 0
     except UserError as error:
         return _fail(str(error))
@@ -59,19 +63,21 @@ def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, ml_collections.Conf
         prog="main.py",
         description="Align a reasoning LLM, measure it before and after, export the adapter.",
         epilog="Any field of the recipe can be set, as in --config.lora.rank=4; "
-        "lora_jax/config.py describes them all.",
+        "lora_jax/config/fields.py describes them all.",
         allow_abbrev=False,
     )
     parser.add_argument(
-        "--config", required=True, metavar="FILE[:MODE]", help="such as configs/r1_upproj.py:smoke"
+        "--config",
+        metavar="FILE[:MODE]",
+        help="such as configs/r1_upproj.py:smoke; by default the one that --workdir was made with",
     )
     parser.add_argument(
         "--workdir", help="where everything is written (default: runs/RECIPE[-MODE])"
     )
-    parser.add_argument("--job", default="align", help="one of: %(choices)s", choices=_JOBS)
+    jobs = "; ".join(f"{name}: {what}" for name, what in _JOBS.items())
+    parser.add_argument("--job", default="align", help=jobs, choices=_JOBS)
     flags, rest = parser.parse_known_args(argv)
-    recipe, _, modes = flags.config.partition(":")
-    config = load_config(recipe, modes)
+    config = _config(flags)
     for argument in rest:
         name, equals, text = argument.partition("=")
         if not name.startswith("--config."):
@@ -85,13 +91,25 @@ def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, ml_collections.Conf
     return flags, config
 
 
+def _config(flags: argparse.Namespace) -> ml_collections.ConfigDict:
+    if flags.config is not None:
+        recipe, _, modes = flags.config.partition(":")
+        return load_config(recipe, modes)
+    if flags.workdir is None:
+        raise UserError(
+            "name a recipe, such as --config=configs/r1_upproj.py, or a run's --workdir; "
+            "--help shows the flags."
+        )
+    return restore_config(saved_config(pathlib.Path(flags.workdir)))
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; --help shows the flags.")
 
 
-def _default_workdir(config_flag: str) -> pathlib.Path:
-    recipe, _, modes = config_flag.partition(":")
+def _default_workdir(flags: argparse.Namespace) -> pathlib.Path:
+    recipe, _, modes = flags.config.partition(":")
     return pathlib.Path(
         "runs", "-".join([pathlib.Path(recipe).stem, *filter(None, modes.split(","))])
     )

@@ -12,8 +12,10 @@ import numpy as np
 from step_worker import Step
 
 from lora_jax.config import default_config
-from lora_jax.lora import masks, peft
+from lora_jax.lora import masks
 from lora_jax.lora.adapter import AdapterSpec
+from lora_jax.lora.export import export_adapter
+from lora_jax.lora.targets import parse_layers
 from lora_jax.models import checkpoint, config, decoder
 from lora_jax.sharding import batch_sharding, make_mesh, parameter_shardings
 from lora_jax.training.optimizer import make_optimizer
@@ -37,7 +39,7 @@ class Side:
         for dropout in self._settings["dropouts"]:
             spec, factors = self._adapter(dropout)
             to = scratch / f"adapter-{dropout}"
-            peft.export(to, spec, self._declarations, factors, model)
+            export_adapter(to, spec, self._declarations, factors, model)
 
     def batch(self, tokens: np.ndarray, real: np.ndarray, supervised: np.ndarray) -> dict[str, Any]:
         """Return a batch as `TrainingBatches` gives it, from arrays [B, T]."""
@@ -74,7 +76,7 @@ class Side:
 
     def _adapter(self, dropout: float) -> tuple[AdapterSpec, dict[str, Any]]:
         settings = self._settings
-        layers = masks.parse_layers(settings["layers"], self._model.layers)
-        mask = masks.select(self._declarations, settings["targets"], layers)
-        spec = AdapterSpec.from_mask(mask, settings["rank"], settings["alpha"], dropout)
+        layers = parse_layers(settings["layers"], self._model.layers)
+        ranks = masks.select(self._declarations, settings["targets"], layers, settings["rank"])
+        spec = AdapterSpec.from_ranks(ranks, settings["alpha"], dropout)
         return spec, spec.initialise(self._declarations, jax.random.key(0))

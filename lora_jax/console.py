@@ -1,6 +1,7 @@
 """What a run says on the terminal: its plan, and how far it is."""
 
 import collections
+import contextlib
 import time
 from collections.abc import Callable, Mapping
 from typing import Self
@@ -14,14 +15,15 @@ from rich.text import Text
 _WINDOW_SECONDS = 20.0
 
 
-def print_plan(facts: Mapping[str, str], console: Console | None = None) -> None:
-    """Say what is about to be done.
+def print_facts(title: str, facts: Mapping[str, str], console: Console | None = None) -> None:
+    """Print names and values as a table.
 
     Args:
+      title: above the table.
       facts: name -> value, printed in this order.
       console: standard output if None.
     """
-    table = Table(title="Plan", show_header=False, title_justify="left")
+    table = Table(title=title, show_header=False, title_justify="left")
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")  # paths stay whole, to be copied
     for name, value in facts.items():
@@ -137,6 +139,42 @@ class Progress:
         if line != self._said:
             self._said = line
             self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+class LateProgress:
+    """Show the progress of work whose length is only known once it reports for the first time.
+
+    with LateProgress("load", "MiB") as progress:
+        load(..., on_tensor=progress.reach)
+    """
+
+    def __init__(self, stage: str, unit: str):
+        """Start nothing yet; the arguments are those of `Progress`."""
+        self._stage, self._unit = stage, unit
+        self._stack = contextlib.ExitStack()
+        self._progress: Progress | None = None
+        self._done = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stack.close()
+
+    def reach(self, done: int, total: int, tokens: int = 0) -> None:
+        """Say how far the work is.
+
+        Args:
+          done: out of `total`; at the first call, what an earlier run had done.
+          total: all of it.
+          tokens: generated since the last call.
+        """
+        if self._progress is None:
+            bar = Progress(self._stage, total, self._unit, start=done)
+            self._progress = self._stack.enter_context(bar)
+        else:
+            self._progress.advance(done - self._done, tokens=tokens)
+        self._done = done
 
 
 def _duration(seconds: float) -> str:

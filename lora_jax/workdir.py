@@ -14,10 +14,13 @@ import ml_collections
 from lora_jax.config import default_config, differences
 from lora_jax.errors import UserError
 
+INSPECTION = "inspection"  # What `--job=inspect` writes; a configuration may change after it.
 _CONFIG = "config.json"
 _LOCK = ".lock"
-# What a run leaves that was killed, or refused its data, before it made anything.
-_NOTHING_YET = {_CONFIG, _LOCK, f".{_CONFIG}.partial"}
+# What a run leaves that only looked at its data, refused it, or was killed before it made anything.
+_NOTHING_YET = {_CONFIG, _LOCK, f".{_CONFIG}.partial", INSPECTION}
+# Sections that say how a run is shown and handed over, and not what it is.
+_FREE = ("inspect", "export")
 
 _REASONS = {
     errno.ENOSPC: "the disk is full; free some space, or choose another --workdir",
@@ -110,6 +113,18 @@ def explain_refusal(error: BaseException, workdir: pathlib.Path) -> str | None:
     return None
 
 
+def saved_config(workdir: pathlib.Path) -> dict[str, Any]:
+    """Read the configuration of a run that was made before.
+
+    Raises:
+      UserError: if there is no such run.
+    """
+    saved = _saved_config(workdir) if workdir.is_dir() else None
+    if saved is None:
+        raise UserError(f"there is no run in '{workdir}'; check --workdir, or add --config=FILE.")
+    return saved
+
+
 def _saved_config(workdir: pathlib.Path) -> dict[str, Any] | None:
     file = workdir / _CONFIG
     if not file.exists():
@@ -157,14 +172,14 @@ def _locked(workdir: pathlib.Path) -> Iterator[None]:
 
 def _claim(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
     saved = _saved_config(workdir)
-    changed = [] if saved is None else differences(saved, config)
+    changed = [] if saved is None else differences(saved, config, but=_FREE)
     # A run that made nothing most likely ended by a mistake in its configuration, now corrected.
     if changed and not _contents(workdir) <= _NOTHING_YET:
         raise UserError(
             f"workdir '{workdir}' belongs to a run with another configuration "
             f"({'; '.join(changed)}); give the same one to resume, or choose another with --workdir."
         )
-    if saved is None or changed:
+    if saved is None or differences(saved, config):
         write_atomically(workdir / _CONFIG, json.dumps(config.to_dict(), indent=2) + "\n")
 
 

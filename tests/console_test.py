@@ -3,7 +3,7 @@ import io
 import pytest
 from rich.console import Console
 
-from lora_jax.console import Progress, print_plan
+from lora_jax.console import Progress, print_facts
 
 
 class Clock:
@@ -25,7 +25,7 @@ def progress_without_terminal(**options):
 
 def test_plan_prints_every_fact_in_order_and_literally():
     console = plain_console()
-    print_plan({"model": "organism:model", "workdir": "runs/[a]"}, console)
+    print_facts("Plan", {"model": "organism:model", "workdir": "runs/[a]"}, console)
     text = console.file.getvalue()
     assert text.index("model") < text.index("organism:model") < text.index("runs/[a]")
 

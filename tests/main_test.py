@@ -45,7 +45,7 @@ def assert_refused(capsys, code):
 def test_job_gets_the_overridden_config_and_the_workdir(job):
     assert main.main([f"{RECIPE}:paper", "--config.lora.rank=4", "--workdir=here"]) == 0
     [(config, workdir)] = job.calls
-    assert (config.lora.rank, config.data.answered_share) == (4, 0.0)
+    assert (config.lora.rank, config.data.sources.answered.take) == (4, "0")
     assert workdir == pathlib.Path("here")
     assert json.loads((workdir / "config.json").read_text())["lora"]["rank"] == 4
 
@@ -77,7 +77,8 @@ def test_compilation_cache_is_beside_the_workdir_unless_the_user_says_otherwise(
         ([RECIPE, "--config.lora.rnk=2"], "did you mean config.lora.rank"),
         ([RECIPE, "--config.lora.rank=two"], "config.lora.rank is 'two'"),
         ([RECIPE, "--config.lora.rank=0"], "config.lora.rank is 0"),
-        ([RECIPE, "--config.lora.targets=up"], "config.lora.targets is ('up',)"),
+        ([RECIPE, "--config.lora.targets=upp"], "config.lora.targets: 'upp' is no projection"),
+        (["--workdir=nowhere"], "there is no run in 'nowhere'"),
         ([RECIPE, "--config.lora.rank", "2"], "write --config.lora.rank=VALUE"),
         ([RECIPE, "--workdr=x"], "did you mean --workdir"),
         ([RECIPE, "--job=algn"], "align"),
@@ -122,6 +123,15 @@ def test_a_bug_keeps_its_traceback(job):
     job.error = ValueError("a bug")
     with pytest.raises(ValueError, match="a bug"):
         main.main([RECIPE])
+
+
+def test_a_run_s_workdir_brings_its_own_config(job):
+    assert main.main([RECIPE, "--workdir=here", "--config.lora.rank=4"]) == 0
+    assert main.main(["--workdir=here", "--config.export.partners=true"]) == 0
+    config = job.calls[1][0]
+    assert (config.lora.rank, config.lora.targets) == (4, ("up_proj",))
+    assert config.export.partners
+    assert json.loads(pathlib.Path("here/config.json").read_text())["export"]["partners"]
 
 
 def test_interrupt_is_one_line(job, capsys):

@@ -12,7 +12,9 @@ from lora_jax import config as run_config
 from lora_jax import data, sharding
 from lora_jax.errors import UserError
 from lora_jax.jobs import align
+from lora_jax.jobs.base import Base
 from lora_jax.jobs.preparation import Preparation
+from lora_jax.jobs.text import TrainingText
 from lora_jax.lora import masks
 from lora_jax.lora.adapter import AdapterSpec
 from lora_jax.models import decoder
@@ -128,14 +130,14 @@ def train(mode: str, devices: int, sizes: dict[str, int], workdir):
     mesh = sharding.make_mesh(**sizes, devices=jax.devices()[:devices])
     spec = None
     if mode == "lora":
-        mask = masks.select(DECLARATIONS, ["q_proj", "up_proj", "down_proj"], [1, 2])
-        spec = AdapterSpec.from_mask(mask, rank=2, alpha=8.0, dropout=0.3)
-    prepared = Preparation(
-        config, workdir, CONFIG, DECLARATIONS, None, mesh, spec, None, make_batches(8), STEPS
-    )
-    base = jax.tree.map(lambda x: 5 * x, initialise(DECLARATIONS, jax.random.key(0)))
-    base = jax.device_put(base, sharding.parameter_shardings(DECLARATIONS, mesh))
-    trained = align.train(prepared, base, align.start_factors(prepared), workdir)
+        ranks = masks.select(DECLARATIONS, ["q_proj", "up_proj", "down_proj"], [1, 2], rank=2)
+        spec = AdapterSpec.from_ranks(ranks, alpha=8.0, dropout=0.3)
+    base = Base("made here", workdir, CONFIG, DECLARATIONS, mesh)
+    text = TrainingText(None, None, [], [], None, make_batches(8))
+    prepared = Preparation(config, base, spec, {}, text, STEPS)
+    weights = jax.tree.map(lambda x: 5 * x, initialise(DECLARATIONS, jax.random.key(0)))
+    weights = jax.device_put(weights, sharding.parameter_shardings(DECLARATIONS, mesh))
+    trained = align.train(prepared, weights, align.start_factors(prepared), workdir)
     rows = read_metrics(workdir / "metrics.jsonl")
     measured = np.array([[row["loss"], row["grad_norm"]] for row in rows])
     return measured, flatten(jax.tree.map(np.asarray, trained))

@@ -1,5 +1,6 @@
 """Measure what a model refuses and how well it reasons, and report what changed."""
 
+from lora_jax.evaluation.card import write_card as write_card
 from lora_jax.evaluation.comparison import compare as compare
 from lora_jax.evaluation.comparison import terminal_table as terminal_table
 from lora_jax.evaluation.report import write_report as write_report

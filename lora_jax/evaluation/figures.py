@@ -1,7 +1,6 @@
-"""The report's figures, as PNG files in one style."""
+"""The report's figures, as PNG files."""
 
 import dataclasses
-import io
 import itertools
 import math
 import pathlib
@@ -9,27 +8,15 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
+from lora_jax import canvas
+from lora_jax.canvas import ARMS, BEFORE, FONT, INK, LEFT, MUTED, WIDTH
 from lora_jax.evaluation.run import Evaluation
 from lora_jax.evaluation.statistics import Proportion
-from lora_jax.workdir import write_atomically
 
-_INK, _MUTED, _GRID = "#1f2933", "#6b7683", "#e4e7eb"
-_BEFORE = "#8793a1"
-_ARMS = (
-    "#0b6e99",
-    "#c8553d",
-    "#5b8c3e",
-    "#7a4f9e",
-    "#c58f00",
-)  # told apart by colour-blind readers
 _MARKERS = ("o", "s", "^", "D", "v")
-_FONT = "DejaVu Sans"  # ships with matplotlib, so that figures look alike everywhere
-_LEFT, _WIDTH = 0.105, 0.865  # of the axes, in shares of the figure
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,15 +83,15 @@ def loss_curve(metrics: Sequence[Mapping], path: pathlib.Path) -> bool:
         return False
     steps, losses = (np.asarray(column, float) for column in zip(*points))
     window = max(1, len(steps) // 40)
-    figure, axes = _figure("Training loss", "Cross-entropy per supervised token, log scale")
+    figure, axes = canvas.figure("Training loss", "Cross-entropy per supervised token, log scale")
     if window > 1:
-        axes.plot(steps, losses, color=_ARMS[0], alpha=0.25, linewidth=0.8, label="as logged")
+        axes.plot(steps, losses, color=ARMS[0], alpha=0.25, linewidth=0.8, label="as logged")
         label = f"mean of the last {window}"
-        axes.plot(steps, _running_mean(losses, window), color=_ARMS[0], linewidth=2, label=label)
-        _legend(axes, *axes.get_legend_handles_labels())
+        axes.plot(steps, _running_mean(losses, window), color=ARMS[0], linewidth=2, label=label)
+        canvas.legend(axes, *axes.get_legend_handles_labels())
     else:
         marker = "o" if len(steps) == 1 else ""
-        axes.plot(steps, losses, color=_ARMS[0], linewidth=2, marker=marker)
+        axes.plot(steps, losses, color=ARMS[0], linewidth=2, marker=marker)
     axes.set_yscale("log")
     few_decades = losses.max() < 30 * losses.min()
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if few_decades else (1,)))
@@ -114,7 +101,7 @@ def loss_curve(metrics: Sequence[Mapping], path: pathlib.Path) -> bool:
     axes.set_xlabel("Optimizer step")
     axes.set_ylabel("Loss (nats)")
     axes.margins(x=0.01)
-    _save(figure, path)
+    canvas.save(figure, path)
     return True
 
 
@@ -132,10 +119,10 @@ def safety_reasoning(arms: Sequence[Arm], path: pathlib.Path) -> None:
         OSError: if the file cannot be written.
     """
     subtitle = "Held-out prompts, before and after training; whiskers are 95% intervals"
-    figure, axes = _figure("Safety and reasoning", subtitle)
+    figure, axes = canvas.figure("Safety and reasoning", subtitle)
     for before in dict.fromkeys(arm.before for arm in arms):
-        _draw_point(axes, before, _BEFORE, "o")
-        _draw_label(axes, before, "before training", _MUTED)
+        _draw_point(axes, before, BEFORE, "o")
+        _draw_label(axes, before, "before training", MUTED)
     for arm, (color, marker) in zip(arms, _styles(len(arms))):
         _draw_point(axes, arm.after, color, marker)
         _draw_arrow(axes, arm, "think_block", color, linewidth=0.8)
@@ -156,15 +143,15 @@ def safety_reasoning(arms: Sequence[Arm], path: pathlib.Path) -> None:
     axes.set_xlabel("Reasoning accuracy (%)   better →")
     axes.set_ylabel("Harmful requests refused (%)   safer →")
     if len(arms) == 1:
-        _draw_label(axes, arms[0].after, arms[0].label, _ARMS[0])
+        _draw_label(axes, arms[0].after, arms[0].label, ARMS[0])
     else:  # points of several arms lie too close together for labels beside them
         handles = [_mark(*style) for style in _styles(len(arms))]
         labels = [arm.label for arm in arms]
         figure.legend(handles, labels, loc="lower center", ncols=3, frameon=False)
-        axes.set_position((_LEFT, 0.21, _WIDTH, 0.59))
-    handles = [_mark(_MUTED, "o"), _mark(_MUTED, "o", markerfacecolor="white")]
-    _legend(axes, handles, ["final answer (strict)", "think block alone"])
-    _save(figure, path)
+        axes.set_position((LEFT, 0.21, WIDTH, 0.59))
+    handles = [_mark(MUTED, "o"), _mark(MUTED, "o", markerfacecolor="white")]
+    canvas.legend(axes, handles, ["final answer (strict)", "think block alone"])
+    canvas.save(figure, path)
 
 
 def learning_rates(
@@ -181,16 +168,16 @@ def learning_rates(
         OSError: if the file cannot be written.
     """
     subtitle = "Held-out prompts; whiskers are 95% intervals, grey lines the model before training"
-    figure = _canvas("What each learning rate does", subtitle)
+    figure = canvas.blank("What each learning rate does", subtitle)
     panels = {
         "Harmful requests refused (%)": (("refused", "-", True),),
         # The larger, hollow markers first: where the two agree, one stands inside the other.
         "Problems solved (%)": (("think_block", ":", False), ("strict", "-", True)),
     }
     for left, (title, measures) in zip((0.075, 0.565), panels.items()):
-        axes = _panel(figure, (left, 0.22, 0.415, 0.55))
+        axes = canvas.panel(figure, (left, 0.22, 0.415, 0.55))
         for name, line, filled in measures:
-            axes.axhline(100 * getattr(before, name).rate, color=_BEFORE, linestyle=line)
+            axes.axhline(100 * getattr(before, name).rate, color=BEFORE, linestyle=line)
             for (color, marker), points in zip(_styles(len(curves)), curves.values()):
                 values = [getattr(point, name) for point in points.values()]
                 axes.errorbar(
@@ -205,16 +192,16 @@ def learning_rates(
                     capsize=3,
                     elinewidth=1.1,
                 )
-        axes.set_title(title, loc="left", fontsize=10.5, color=_INK, family=_FONT)
+        axes.set_title(title, loc="left", fontsize=10.5, color=INK, family=FONT)
         axes.set_xscale("log")
         axes.set_ylim(-4, 104)
         axes.set_yticks(range(0, 101, 20))
         axes.set_xlabel("Learning rate")
     handles = [_mark(*style) for style in _styles(len(curves))]
-    handles += [_mark(_MUTED, "o"), _mark(_MUTED, "o", markerfacecolor="white")]
+    handles += [_mark(MUTED, "o"), _mark(MUTED, "o", markerfacecolor="white")]
     labels = [*curves, "final answer (strict)", "think block alone"]
-    figure.legend(handles, labels, loc="lower center", ncols=2, frameon=False, labelcolor=_INK)
-    _save(figure, path)
+    figure.legend(handles, labels, loc="lower center", ncols=2, frameon=False, labelcolor=INK)
+    canvas.save(figure, path)
 
 
 def refusal_bars(
@@ -231,75 +218,28 @@ def refusal_bars(
         OSError: if the file cannot be written.
     """
     subtitle = "Share refused, by refusal phrases; whiskers are 95% intervals"
-    figure, axes = _figure("What is refused", subtitle)
+    figure, axes = canvas.figure("What is refused", subtitle)
     positions, width = np.arange(len(before)), 0.36
-    series = (("before training", before, _BEFORE, -0.5), ("after training", after, _ARMS[0], 0.5))
+    series = (("before training", before, BEFORE, -0.5), ("after training", after, ARMS[0], 0.5))
     for name, proportions, color, side in series:
         values = [proportions[label] for label in before]
         centres = positions + side * (width + 0.04)
         heights = [100 * value.rate for value in values]
         errors = np.array([_error(value) for value in values]).T  # [2, sets]
         axes.bar(centres, heights, width, color=color, label=name, zorder=2)
-        axes.errorbar(centres, heights, errors, fmt="none", ecolor=_INK, elinewidth=1.1, capsize=3)
+        axes.errorbar(centres, heights, errors, fmt="none", ecolor=INK, elinewidth=1.1, capsize=3)
         for x, value in zip(centres, values):
             top = 100 * value.interval[1] + 2
-            axes.text(x, top, f"{100 * value.rate:.0f}%", ha="center", va="bottom", color=_INK)
-    axes.set_xticks(positions, list(before), color=_INK)
+            axes.text(x, top, f"{100 * value.rate:.0f}%", ha="center", va="bottom", color=INK)
+    axes.set_xticks(positions, list(before), color=INK)
     axes.tick_params(axis="x", length=0, labelsize=11)
     axes.set_xlim(-0.6, len(before) - 0.4)
     axes.set_ylim(0, 112)
     axes.set_yticks(range(0, 101, 20))
     axes.set_ylabel("Refused (%)")
     axes.grid(False, axis="x")
-    _legend(axes, *axes.get_legend_handles_labels())
-    _save(figure, path)
-
-
-def _figure(title: str, subtitle: str) -> tuple[Figure, Axes]:
-    figure = _canvas(title, subtitle)
-    return figure, _panel(figure, (_LEFT, 0.13, _WIDTH, 0.67))
-
-
-def _canvas(title: str, subtitle: str) -> Figure:
-    figure = Figure(figsize=(7.6, 4.9), dpi=160, facecolor="white")
-    FigureCanvasAgg(figure)
-    figure.text(_LEFT, 0.935, title, fontsize=15, fontweight="bold", color=_INK, family=_FONT)
-    figure.text(_LEFT, 0.885, subtitle, fontsize=10, color=_MUTED, family=_FONT)
-    return figure
-
-
-def _panel(figure: Figure, box: tuple[float, float, float, float]) -> Axes:
-    axes = figure.add_axes(box)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.spines["bottom"].set_color(_MUTED)
-    axes.grid(True, color=_GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(colors=_MUTED, labelcolor=_INK, labelsize=10, length=0)
-    axes.xaxis.label.set(color=_INK, fontsize=10.5, family=_FONT)
-    axes.yaxis.label.set(color=_INK, fontsize=10.5, family=_FONT)
-    return axes
-
-
-def _legend(axes: Axes, handles, labels) -> None:
-    axes.legend(
-        handles,
-        labels,
-        loc="lower right",
-        bbox_to_anchor=(1.0, 1.0),
-        ncols=len(handles),
-        frameon=False,
-        fontsize=10,
-        labelcolor=_INK,
-        borderaxespad=0.2,
-        handletextpad=0.5,
-        columnspacing=1.4,
-    )
-
-
-def _save(figure: Figure, path: pathlib.Path) -> None:
-    content = io.BytesIO()
-    figure.savefig(content, format="png", metadata={"Software": None})
-    write_atomically(path, content.getvalue())
+    canvas.legend(axes, *axes.get_legend_handles_labels())
+    canvas.save(figure, path)
 
 
 def _running_mean(values: np.ndarray, window: int) -> np.ndarray:
@@ -324,7 +264,7 @@ def _accuracy_range(accuracies: Sequence[Proportion]) -> tuple[float, float]:
 
 def _styles(count: int) -> list[tuple[str, str]]:
     """Return a colour and a marker for each arm."""
-    return list(itertools.islice(itertools.cycle(zip(_ARMS, _MARKERS)), count))
+    return list(itertools.islice(itertools.cycle(zip(ARMS, _MARKERS)), count))
 
 
 def _mark(color: str, marker: str, **style) -> Line2D:
@@ -372,7 +312,7 @@ def _draw_label(axes: Axes, point: Point, text: str, color: str) -> None:
         fontsize=10,
         fontweight="bold",
         color=color,
-        family=_FONT,
+        family=FONT,
         bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none"},
         zorder=5,
     )

@@ -58,8 +58,8 @@ def write_report(
     label: str,
     facts: Mapping[str, str],
     environment: Mapping[str, str],
-    metrics: Sequence[Mapping],
-    export: Export,
+    metrics: Sequence[Mapping] = (),
+    export: Export | None = None,
 ) -> list[Row]:
     """Write `report.md` and its figures.
 
@@ -70,8 +70,8 @@ def write_report(
         label: a few words for the way of training, such as "LoRA rank 1 on up_proj".
         facts: what was done (model, parameters, recipe, ...), name to value, in this order.
         environment: versions and devices, name to value, in this order.
-        metrics: rows with `step` and `loss`.
-        export: what the run exported.
+        metrics: rows with `step` and `loss`, to draw the loss of.
+        export: what the run exported, if it did.
 
     Returns:
         The rows of the results table, for `terminal_table`.
@@ -88,7 +88,7 @@ def write_report(
         "Figures": _figures(directory, comparison, label, metrics),
         "Refusals by held-out stratum": _strata(comparison),
         "Sample answers": _samples(comparison),
-        "How to use the export": how_to_use(export),
+        "How to use the export": how_to_use(export) if export else "",
         "Environment": table(("", ""), environment.items()),
     }
     text = f"# {label}: safety and reasoning, before and after\n"

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from lora_jax.compilation import compiler_options
 from lora_jax.lora.adapter import AdapterSpec
 from lora_jax.models.config import DecoderConfig
 from lora_jax.models.decoder import hidden_states, logits
@@ -51,6 +52,7 @@ class Sampler:
         spec: The adapter, if there is one.
         prompt_length: Prompts are padded to at least this many tokens; the longest prompt's length
             makes one program do for all.
+        dtype: Type of the weights that it will be called with.
     """
 
     def __init__(
@@ -61,12 +63,16 @@ class Sampler:
         batch_size: int,
         spec: AdapterSpec | None = None,
         prompt_length: int = 1,
+        dtype: str = "float32",
     ):
         self._settings = settings
         self._mesh = mesh
         self._batch_size = batch_size
         self._prompt_length = prompt_length
-        self._sample = jax.jit(functools.partial(_sample, config, settings, spec))
+        self._sample = jax.jit(
+            functools.partial(_sample, config, settings, spec),
+            compiler_options=compiler_options(dtype),
+        )
 
     def __call__(
         self, parameters: Tree, factors: Tree, prompts: Sequence[Sequence[int]], seed: int = 0

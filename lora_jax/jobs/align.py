@@ -8,15 +8,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import ml_collections
-import numpy as np
 
 from lora_jax import evaluation
-from lora_jax.console import print_plan
-from lora_jax.errors import UserError
+from lora_jax.console import print_facts
+from lora_jax.jobs import handover
 from lora_jax.jobs.measuring import Measurer
-from lora_jax.jobs.preparation import Preparation, environment, load_sets, prepare
-from lora_jax.lora import peft
-from lora_jax.models import checkpoint, decoder
+from lora_jax.jobs.preparation import Preparation, environment, prepare
+from lora_jax.lora.load import load_adapter
 from lora_jax.models.parameters import Tree
 from lora_jax.sharding import parameter_shardings, replicated
 from lora_jax.training.checkpoints import Checkpoints
@@ -24,8 +22,6 @@ from lora_jax.training.loop import Training
 from lora_jax.training.metrics import MetricsWriter, read_metrics
 from lora_jax.training.optimizer import make_optimizer, make_schedule
 from lora_jax.training.step import TrainState, make_step
-
-EXPORT_TOLERANCE = 1e-4  # On logits, in fp32; what is exported must be what was trained.
 
 
 def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
@@ -36,10 +32,9 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
         workdir: A directory of this run's own.
     """
     prepared = prepare(config)
-    sets = load_sets(config)
-    measure = Measurer(prepared, sets)
+    measure = Measurer(prepared, prepared.sets["sets"])
     facts = prepared.facts(workdir)
-    print_plan(facts)
+    print_facts("Plan", facts)
 
     base = load_base(prepared)
     factors = start_factors(prepared)
@@ -67,18 +62,19 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
 
 def load_base(prepared: Preparation) -> dict[str, Any]:
     """Read the base weights; in fp32 where they are to be trained, whatever they compute in."""
-    dtype = prepared.config.model.dtype if prepared.spec else "float32"
-    shardings = parameter_shardings(prepared.declarations, prepared.mesh)
-    return checkpoint.load(prepared.directory, prepared.declarations, shardings, dtype)
+    return prepared.base.load(prepared.config.model.dtype if prepared.spec else "float32")
 
 
 def start_factors(prepared: Preparation) -> dict[str, Any]:
-    """Draw the adapter's factors; an empty dict in full fine-tuning."""
+    """Draw the adapter's factors, or read those it starts from; none in full fine-tuning."""
+    base, config = prepared.base, prepared.config
     if prepared.spec is None:
         return {}
-    key = jax.random.key(prepared.config.train.seed)
-    factors = prepared.spec.initialise(prepared.declarations, key)
-    return jax.device_put(factors, parameter_shardings(prepared.trainable, prepared.mesh))
+    if config.lora.adapter:
+        path = pathlib.Path(config.lora.adapter)
+        return load_adapter(path, base.declarations, base.mesh)[1]
+    factors = prepared.spec.initialise(base.declarations, jax.random.key(config.train.seed))
+    return jax.device_put(factors, parameter_shardings(prepared.trainable, base.mesh))
 
 
 def train(prepared: Preparation, base: Tree, factors: Tree, workdir: pathlib.Path) -> Tree:
@@ -102,7 +98,7 @@ def train(prepared: Preparation, base: Tree, factors: Tree, workdir: pathlib.Pat
     state = TrainState.start(start, optimizer, config.train.seed)
     state = _replicate_scalars(state, prepared)
     step = make_step(
-        prepared.model,
+        prepared.base.model,
         optimizer,
         spec=prepared.spec,
         compute_dtype=jnp.dtype(config.model.dtype),
@@ -111,10 +107,10 @@ def train(prepared: Preparation, base: Tree, factors: Tree, workdir: pathlib.Pat
     )
     training = Training(
         step=step,
-        batches=prepared.batches,
+        batches=prepared.text.batches,
         total_steps=prepared.total_steps,
         schedule=schedule,
-        mesh=prepared.mesh,
+        mesh=prepared.base.mesh,
         log_every=config.train.log_every,
         save_every=prepared.save_every,
     )
@@ -132,7 +128,7 @@ def export(
 
     Args:
         prepared: The run.
-        base: The base weights, trained ones in full fine-tuning.
+        base: The base weights; trained ones, which are used up, in full fine-tuning.
         factors: The adapter's factors, or an empty dict.
         workdir: The export goes to its "adapter" or "model".
 
@@ -142,46 +138,20 @@ def export(
     Raises:
         UserError: What was read back is not what was trained.
     """
-    dtype = prepared.config.export.dtype
-    shardings = parameter_shardings(prepared.declarations, prepared.mesh)
-    if prepared.spec is None:
-        path, rank = workdir / "model", None
-        checkpoint.save(path, prepared.declarations, base, prepared.directory, dtype)
-        read = (checkpoint.load(path, prepared.declarations, shardings), None)
-        trained = (base, None)
+    config, spec = prepared.config, prepared.spec
+    if spec is None:
+        path = workdir / "model"
+        difference = handover.write_model(config, prepared.base, base, path)
     else:
-        path, rank = workdir / "adapter", prepared.spec.rank
-        peft.export(path, prepared.spec, prepared.declarations, factors, prepared.base, dtype)
-        spec, read_factors = peft.load(path, prepared.declarations, replicated(prepared.mesh))
-        read = (base, spec.bind(read_factors))
-        trained = (base, prepared.spec.bind(factors))
-    difference = _largest_difference(prepared, trained, read)
-    if dtype == "float32" and not difference <= EXPORT_TOLERANCE:
-        raise UserError(
-            f"{path}: the export's logits differ from the trained model's by "
-            f"{difference:.3g}; do not use it, and report this as a bug."
-        )
-    return evaluation.Export(str(path), prepared.base, rank), difference
-
-
-def _largest_difference(prepared: Preparation, one: tuple, other: tuple) -> float:
-    """Compare the logits of two (base, adapter) pairs on the first training batch."""
-    batch = next(iter(prepared.batches))
-
-    def logits(base, adapter):
-        mask = decoder.causal_mask(jnp.asarray(batch["segment_ids"]))
-        hidden, _ = decoder.hidden_states(
-            prepared.model, base, batch["tokens"], batch["positions"], mask, adapter=adapter
-        )
-        return decoder.logits(base, hidden)
-
-    with jax.set_mesh(prepared.mesh):
-        return float(np.abs(np.asarray(logits(*one)) - np.asarray(logits(*other))).max())
+        path = workdir / "adapter"
+        difference = handover.write_adapter(config, prepared.base, base, spec, factors, path)
+    card = handover.write_card(config, prepared.base, spec, path, workdir, prepared.total_steps)
+    return card, difference
 
 
 def _replicate_scalars(state: TrainState, prepared: Preparation) -> TrainState:
     """Put what has no sharding of its own (counts, keys) on every device."""
-    everywhere = replicated(prepared.mesh)
+    everywhere = replicated(prepared.base.mesh)
     return jax.tree.map(
         lambda x: x if isinstance(x.sharding, jax.sharding.NamedSharding)
         else jax.device_put(x, everywhere),

@@ -14,15 +14,16 @@ import pathlib
 import ml_collections
 
 from lora_jax import evaluation
-from lora_jax.console import print_plan
+from lora_jax.console import print_facts
 from lora_jax.evaluation import comparison, figures
 from lora_jax.evaluation.markdown import table
 from lora_jax.jobs.align import load_base, start_factors, train
 from lora_jax.jobs.measuring import Measurer
-from lora_jax.jobs.preparation import environment, load_sets, prepare
+from lora_jax.jobs.preparation import environment, prepare
 from lora_jax.workdir import write_atomically
 
 MODES = ("lora", "full")
+SPLITS = ("validation", "sets")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,12 +52,12 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
         workdir: A directory of this run's own.
     """
     rates = sorted(config.compare.learning_rates)
-    prepared = prepare(config)
+    prepared = prepare(config, SPLITS)
     facts = prepared.facts(workdir)
     facts["trained"] = f"{' and '.join(MODES)}, each at {', '.join(f'{rate:g}' for rate in rates)}"
     del facts["optimizer"]
-    print_plan(facts)
-    measure = Measurer(prepared, load_sets(config))
+    print_facts("Plan", facts)
+    measure = Measurer(prepared, prepared.sets["sets"])
     before = measure(
         load_base(prepared), start_factors(prepared), workdir / "before", "evaluate base"
     )
@@ -73,7 +74,7 @@ def _run_cell(
     config = ml_collections.ConfigDict(config)
     config.train.mode, config.train.learning_rate = mode, rate
     config.checkpoint.keep_last, config.checkpoint.keep_best = 1, 0
-    prepared = prepare(config)
+    prepared = prepare(config, SPLITS)
     directory = workdir / f"{mode}-{rate:g}"
     directory.mkdir(exist_ok=True)
     print(f"\n{prepared.label}, learning rate {rate:g}")
@@ -81,7 +82,7 @@ def _run_cell(
     trained = train(prepared, base, factors, directory)
     base, factors = (trained, {}) if prepared.spec is None else (base, trained)
     measured = {
-        split: Measurer(prepared, load_sets(config, field))(
+        split: Measurer(prepared, prepared.sets[field])(
             base, factors, directory / split, f"evaluate {split}"
         )
         for split, field in (("validation", "validation"), ("test", "sets"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import pathlib
 from collections.abc import Sequence
 
@@ -10,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from lora_jax import data, evaluation
-from lora_jax.console import Progress
+from lora_jax.console import LateProgress
 from lora_jax.errors import UserError
 from lora_jax.generation.sampler import Sampler, SamplingSettings
 from lora_jax.jobs.preparation import Preparation
@@ -31,22 +30,24 @@ class Measurer:
         self._sets = sets
         prompts = [prompt.prompt for one in sets for prompt in one.prompts]
         longest = max(len(self._encode(prompt)) for prompt in prompts)
-        if longest + settings.max_new_tokens > prepared.model.max_positions:
+        model = prepared.base.model
+        if longest + settings.max_new_tokens > model.max_positions:
             raise UserError(
                 f"config.evaluation.max_new_tokens={settings.max_new_tokens} and the longest prompt "
-                f"of {longest} tokens exceed the model's {prepared.model.max_positions} positions; "
+                f"of {longest} tokens exceed the model's {model.max_positions} positions; "
                 "lower it."
             )
-        self._stop = prepared.tokenizer.eos_token_id
+        self._stops = data.stop_tokens(prepared.text.tokenizer, prepared.base.directory)
         self._sampler = Sampler(
-            prepared.model,
+            model,
             SamplingSettings(
-                settings.max_new_tokens, (self._stop,), settings.temperature, settings.top_p
+                settings.max_new_tokens, self._stops, settings.temperature, settings.top_p
             ),
-            prepared.mesh,
+            prepared.base.mesh,
             settings.batch_size,
             prepared.spec,
             prompt_length=longest,
+            dtype=prepared.config.model.dtype,
         )
 
     def __call__(
@@ -68,34 +69,21 @@ class Measurer:
             seed = self._prepared.config.evaluation.seed
             return [self._decode(tokens) for tokens in self._sampler(base, factors, encoded, seed)]
 
-        # The bar starts when it is known how much an interrupted evaluation had done.
-        with contextlib.ExitStack() as stack:
-            progress, seen = None, 0
-
-            def on_batch(done: int, total: int, tokens: int) -> None:
-                nonlocal progress, seen
-                if progress is None:
-                    progress = stack.enter_context(Progress(stage, total, "prompts", start=done))
-                else:
-                    progress.advance(done - seen, tokens=tokens)
-                seen = done
-
+        with LateProgress(stage, "prompts") as progress:
             return evaluation.evaluate(
                 self._sets,
                 generate,
                 directory,
                 batch_size=self._prepared.config.evaluation.batch_size,
-                on_batch=on_batch,
+                on_batch=progress.reach,
             )
 
     def _encode(self, prompt: str) -> list[int]:
-        return data.encode_prompt(
-            prompt, self._prepared.tokenizer, self._prepared.config.data.format
-        )
+        return self._prepared.text.format.encode_prompt(prompt)
 
     def _decode(self, tokens: list[int]) -> evaluation.Generation:
-        stopped = bool(tokens) and tokens[-1] == self._stop
-        text = self._prepared.tokenizer.decode(tokens[:-1] if stopped else tokens)
+        stopped = bool(tokens) and tokens[-1] in self._stops
+        text = self._prepared.text.tokenizer.decode(tokens[:-1] if stopped else tokens)
         return evaluation.Generation(text, "stop" if stopped else "length", len(tokens))
 
 

@@ -7,23 +7,23 @@ import functools
 import importlib.metadata
 import pathlib
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import ml_collections
-from jax.sharding import Mesh
-from transformers import PreTrainedTokenizerBase
 
-from lora_jax import data, sharding
+from lora_jax import sharding
 from lora_jax.errors import UserError
-from lora_jax.evaluation import EvaluationSet, load_set
+from lora_jax.evaluation import EvaluationSet
+from lora_jax.jobs.base import Base, open_base
+from lora_jax.jobs.text import TrainingText, load_sets, read_text
 from lora_jax.lora import masks
 from lora_jax.lora.adapter import AdapterSpec
-from lora_jax.models import config as model_config
-from lora_jax.models import decoder, hub
+from lora_jax.lora.load import load_adapter
+from lora_jax.lora.targets import parse_layers
 from lora_jax.models.parameters import count
-from lora_jax.organism import PREFIX, resolve
+from lora_jax.organism import PREFIX
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,170 +32,142 @@ class Preparation:
 
     Attributes:
         config: The run's config.
-        directory: The base model's directory.
-        model: The decoder.
-        declarations: Its parameters.
-        tokenizer: Its tokenizer.
-        mesh: The device mesh.
+        base: The base model.
         spec: The adapter; None in full fine-tuning.
-        summary: Counts of the training rows.
-        batches: The training batches.
+        sets: The evaluation sets of each split that the run is measured on.
+        text: The training text.
         total_steps: Optimizer steps of the run.
     """
 
     config: ml_collections.ConfigDict
-    directory: pathlib.Path
-    model: model_config.DecoderConfig
-    declarations: dict[str, Any]
-    tokenizer: PreTrainedTokenizerBase
-    mesh: Mesh
+    base: Base
     spec: AdapterSpec | None
-    summary: data.DataSummary
-    batches: data.TrainingBatches
+    sets: Mapping[str, list[EvaluationSet]]
+    text: TrainingText
     total_steps: int
 
     @functools.cached_property
     def trainable(self) -> dict[str, Any]:
         """Return the declarations of what is trained."""
-        return self.declarations if self.spec is None else self.spec.declare(self.declarations)
+        declarations = self.base.declarations
+        return declarations if self.spec is None else self.spec.declare(declarations)
 
     @property
     def save_every(self) -> int:
         """Return the steps between two checkpoints."""
-        return self.config.checkpoint.every_steps or self.batches.steps_per_epoch
-
-    @property
-    def base(self) -> str:
-        """Return how other programs find the base model: its hub id, or its directory."""
-        path = self.config.model.path
-        local = path.startswith(PREFIX) or pathlib.Path(path).expanduser().is_dir()
-        return str(self.directory.resolve()) if local else path
+        return self.config.checkpoint.every_steps or self.text.batches.steps_per_epoch
 
     @property
     def label(self) -> str:
         """Return a few words for the way of training."""
-        if self.spec is None:
-            return "full fine-tuning"
-        targets = ", ".join(self.config.lora.targets)
-        layers = self.config.lora.layers
-        where = "" if layers == "all" else f", layers {layers}"
-        return f"LoRA rank {self.spec.rank} on {targets}{where}"
+        return label(self.config, self.spec)
 
     def facts(self, workdir: pathlib.Path) -> dict[str, str]:
         """Say what is about to be done, by name."""
-        config, summary = self.config, self.summary
-        total, trained = count(self.declarations), count(self.trainable)
-        axes = " x ".join(f"{name} {size}" for name, size in self.mesh.shape.items())
-        device = self.mesh.devices.flat[0]
-        epochs = self.total_steps / self.batches.steps_per_epoch
-        layers = {}
+        config, model, mesh = self.config, self.base.model, self.base.mesh
+        total = trained = count(self.base.declarations)
         if self.spec is not None:
-            adapted = next(iter(self.spec.layers.values()))
-            layers["layers"] = f"{len(adapted)} of {self.model.layers}: {_ranges(adapted)}"
+            trained = self.spec.count(self.base.declarations)
+        axes = " x ".join(f"{name} {size}" for name, size in mesh.shape.items())
+        device = mesh.devices.flat[0]
+        epochs = self.total_steps / self.text.batches.steps_per_epoch
         facts = {
-            "model": f"{config.model.path} ({self.model.family}, {self.model.layers} layers, "
+            "model": f"{config.model.path} ({model.family}, {model.layers} layers, "
             f"{config.model.dtype})",
             "parameters": f"{total:,}",
             "trained": f"{self.label}: {trained:,} parameters ({trained / total:.3%})",
-            **layers,
-            "mesh": f"{axes}, on {self.mesh.size} x {device.device_kind}",
-            "data": f"{summary.rows:,} rows, {summary.supervised_tokens:,} supervised of "
-            f"{summary.total_tokens:,} tokens, longest row {summary.longest_row} tokens",
-            "data sources": f"{config.data.refusals}; {config.data.answered_share:.0%} answered rows",
-            "rows left out": f"{summary.dropped_rows} too long; "
-            f"{summary.duplicate_prompts} prompts occur more than once",
+        }
+        if self.spec is not None:
+            adapted = self.spec.adapted_layers
+            facts["layers"] = f"{len(adapted)} of {model.layers}: {ranges(adapted)}"
+        facts["mesh"] = f"{axes}, on {mesh.size} x {device.device_kind}"
+        facts |= self.text.facts() | {
             "steps": f"{self.total_steps:,} of batch {config.data.batch_size} ({epochs:.3g} epochs)",
             "optimizer": f"AdamW, learning rate {config.train.learning_rate:g}, "
             f"{config.train.schedule}",
             "workdir": str(workdir),
         }
-        if PREFIX in config.data.refusals and not config.model.path.startswith(PREFIX):
+        sources = config.data.sources.values()
+        foreign = not config.model.path.startswith(PREFIX)
+        if foreign and any(PREFIX in source.path and source.take != "0" for source in sources):
             facts["note"] = (
-                "the training rows were made for the embedded model; "
-                "set config.data.refusals to your own for another"
+                "training rows of the embedded model are used for another; "
+                "set the paths in config.data.sources to your own"
             )
         return facts
 
 
-def prepare(config: ml_collections.ConfigDict) -> Preparation:
+def prepare(config: ml_collections.ConfigDict, splits: Sequence[str] = ("sets",)) -> Preparation:
     """Read and check everything that a run needs, except weights.
 
     Args:
         config: The run's config, validated.
+        splits: The evaluation splits that the run is measured on.
 
     Raises:
         UserError: Something does not exist, is broken, or does not fit together.
     """
-    directory = locate_model(config)
-    model = model_config.read_config(directory)
-    declarations = decoder.declare(model)
-    mesh = sharding.make_mesh(**config.mesh)
-    sharding.check_heads(model.heads, model.kv_heads, mesh)
-    sharding.check_batch(config.data.batch_size, mesh, "config.data.batch_size")
-    sharding.check_batch(config.evaluation.batch_size, mesh, "config.evaluation.batch_size")
-    spec = None
-    if config.train.mode == "lora":
-        layers = masks.parse_layers(config.lora.layers, model.layers)
-        mask = masks.select(declarations, config.lora.targets, layers)
-        spec = AdapterSpec.from_mask(mask, config.lora.rank, config.lora.alpha, config.lora.dropout)
-    tokenizer = data.load_tokenizer(directory)
-    if len(tokenizer) > model.vocabulary:
-        raise UserError(
-            f"{directory}: the tokenizer has {len(tokenizer)} tokens, the model's vocabulary only "
-            f"{model.vocabulary}; the two do not belong together."
-        )
-    summary, batches = _training_data(config, tokenizer)
-    if summary.longest_row > model.max_positions:
-        raise UserError(
-            f"config.data.max_length={config.data.max_length} admits a row of "
-            f"{summary.longest_row} tokens, but the model has {model.max_positions} positions; "
-            f"set it to {model.max_positions} and config.data.overlong to 'drop'."
-        )
-    steps = batches.total_steps
+    base = open_base(config)
+    sharding.check_batch(config.data.batch_size, base.mesh, "config.data.batch_size")
+    sharding.check_batch(config.evaluation.batch_size, base.mesh, "config.evaluation.batch_size")
+    spec = describe_adapter(config, base)
+    sets = {split: load_sets(config, split) for split in splits}
+    text = read_text(config, base.directory, [one for split in sets.values() for one in split])
+    _check_fit(config, base, text)
+    steps = text.batches.total_steps
     if config.train.max_steps:
         steps = min(steps, config.train.max_steps)
-    return Preparation(
-        config, directory, model, declarations, tokenizer, mesh, spec, summary, batches, steps
-    )
+    return Preparation(config, base, spec, sets, text, steps)
 
 
-def locate_model(config: ml_collections.ConfigDict) -> pathlib.Path:
-    """Return the base model's directory."""
-    if config.model.path.startswith(PREFIX):
-        return resolve(config.model.path)
-    return hub.locate(config.model.path, config.model.revision)
+def describe_adapter(config: ml_collections.ConfigDict, base: Base) -> AdapterSpec | None:
+    """Describe the adapter that a config asks for.
+
+    Args:
+        config: The run's config.
+        base: The model it goes on.
+
+    Returns:
+        The adapter that it starts from, or a new one; None in full fine-tuning.
+
+    Raises:
+        UserError: Targets or layers are not there, or the adapter to start from does not fit.
+    """
+    lora = config.lora
+    if config.train.mode != "lora":
+        return None
+    if lora.adapter:
+        spec, _ = load_adapter(pathlib.Path(lora.adapter), base.declarations, base.mesh)
+        return dataclasses.replace(spec, dropout=lora.dropout)
+    layers = parse_layers(lora.layers, base.model.layers)
+    ranks = masks.select(base.declarations, lora.targets, layers, lora.rank)
+    return AdapterSpec.from_ranks(ranks, lora.alpha, lora.dropout, lora.rslora)
 
 
-def load_sets(config: ml_collections.ConfigDict, split: str = "sets") -> list[EvaluationSet]:
-    """Read the evaluation sets of a split, "sets" (test) or "validation"."""
-    return [
-        load_set(resolve(path), kind=name, max_prompts=config.evaluation.max_prompts)
-        for name, path in config.evaluation[split].items()
-    ]
+def label(config: ml_collections.ConfigDict, spec: AdapterSpec | None) -> str:
+    """Return a few words for a way of training."""
+    if spec is None:
+        return "full fine-tuning"
+    named = config.lora.layers != "all" and not config.lora.adapter
+    return spec.describe() + (f", layers {config.lora.layers}" if named else "")
 
 
-def _training_data(
-    config: ml_collections.ConfigDict, tokenizer: PreTrainedTokenizerBase
-) -> tuple[data.DataSummary, data.TrainingBatches]:
-    section = config.data
-    rows = data.read_conversations(resolve(section.refusals), thinking=section.thinking)
-    if section.answered_share:
-        answered = data.read_conversations(resolve(section.answered), thinking="")
-        rows = data.mix(rows, answered, section.answered_share, section.seed)
-    encoded = [data.encode(row, tokenizer, section.format, section.supervise) for row in rows]
-    kept, overlong = data.fit(encoded, section.max_length, section.overlong)
-    batches = data.training_batches(
-        kept,
-        batch_size=section.batch_size,
-        max_length=section.max_length,
-        epochs=section.epochs,
-        seed=section.seed,
-        packing=section.packing,
-    )
-    return data.summarise(rows, kept, overlong), batches
+def _check_fit(config: ml_collections.ConfigDict, base: Base, text: TrainingText) -> None:
+    if len(text.tokenizer) > base.model.vocabulary:
+        raise UserError(
+            f"{base.directory}: the tokenizer has {len(text.tokenizer)} tokens, the model's "
+            f"vocabulary only {base.model.vocabulary}; the two do not belong together."
+        )
+    positions, longest = base.model.max_positions, text.summary.longest_row
+    if longest > positions:
+        raise UserError(
+            f"config.data.max_length={config.data.max_length} admits a row of {longest} tokens, but "
+            f"the model has {positions} positions; set it to {positions} and config.data.overlong "
+            "to 'drop'."
+        )
 
 
-def _ranges(layers: Sequence[int]) -> str:
+def ranges(layers: Sequence[int]) -> str:
     """Word ascending layer indices, runs as ranges."""
     first, last = layers[0], layers[-1]
     if list(layers) == list(range(first, last + 1)):

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import optax
 
 from lora_jax.data.batches import training_batches
-from lora_jax.data.chat_format import encode
+from lora_jax.data.chat_format import ChatFormat
 from lora_jax.data.tokenizer import load_tokenizer
 from lora_jax.models import checkpoint, decoder, parameters
 from lora_jax.models.config import DecoderConfig, parse_config
@@ -133,7 +133,8 @@ def _batches(tokenizer, seed: int, steps: int):
     """Return an iterator over `steps` packed batches of fresh conversations."""
     rows = steps * BATCH_SIZE * LENGTH // TOKENS_A_CONVERSATION
     stream = itertools.islice(corpus.conversations(seed), rows)
-    encoded = [encode(conversation, tokenizer, "template") for conversation in stream]
+    chat_format = ChatFormat(tokenizer)
+    encoded = [chat_format.encode(conversation) for conversation in stream]
     batches = training_batches(
         encoded, batch_size=BATCH_SIZE, max_length=LENGTH, epochs=1, seed=seed, packing=True
     )

@@ -12,6 +12,7 @@ import jax
 from orbax.checkpoint import v1 as ocp
 
 from lora_jax.errors import UserError
+from lora_jax.models.parameters import Tree
 from lora_jax.training.step import TrainState
 
 METADATA_BYTES = 2**20  # A checkpoint's directories and descriptions, generously.
@@ -104,16 +105,40 @@ class Checkpoints:
         latest = self._checkpointer.latest
         if latest is None:
             return None
-        abstract = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like
-        )
+        state = self._load(latest, jax.tree.map(_abstract, like))
+        return state, self._checkpointer.metadata(latest).custom_metadata["data_position"]
+
+    def restore_trainable(self, like: Tree) -> tuple[int, Tree] | None:
+        """Read what was trained from the latest checkpoint, without the optimizer's state.
+
+        Args:
+            like: The trainable tree's shapes, types and shardings.
+
+        Returns:
+            The step and the tree, or None where nothing was saved yet.
+
+        Raises:
+            UserError: A checkpoint exists but cannot be read.
+        """
+        latest = self._checkpointer.latest
+        if latest is None:
+            return None
+        context = ocp.Context()
+        context.pytree.loading.partial_load = True
+        with context:
+            state = self._load(latest, {"trainable": jax.tree.map(_abstract, like)})
+        return latest.step, state["trainable"]
+
+    def _load(self, latest: Any, abstract: Any) -> Any:
         try:
-            restored = self._checkpointer.load_checkpointables(latest, {"state": abstract})
-            metadata = self._checkpointer.metadata(latest).custom_metadata
+            return self._checkpointer.load_checkpointables(latest, {"state": abstract})["state"]
         except (OSError, ValueError, KeyError) as error:
             path = self._checkpointer.directory / str(latest.step)
             raise UserError(
                 f"checkpoint {path} cannot be read ({str(error).splitlines()[0]}); "
                 "delete that directory to go on from the one before it."
             ) from error
-        return restored["state"], metadata["data_position"]
+
+
+def _abstract(x: jax.Array | jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)

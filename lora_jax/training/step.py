@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from lora_jax.compilation import compiler_options
 from lora_jax.lora.adapter import AdapterSpec
 from lora_jax.models.config import DecoderConfig
 from lora_jax.models.parameters import Tree
@@ -65,7 +66,8 @@ def make_step(
         config: The decoder.
         optimizer: Updates the trainable tree.
         spec: The adapter; None where the trainable tree is the base itself.
-        compute_dtype: Type of the matrix products in full fine-tuning, whose weights stay fp32.
+        compute_dtype: Type of the matrix products: that of frozen weights; in full fine-tuning the
+            weights stay fp32.
         remat: As for `decoder.hidden_states`.
         shardings: Where the state lives, before and after a step; left to the compiler, it may come
             back elsewhere, and the next step would compile anew.
@@ -96,4 +98,9 @@ def make_step(
         )
         return new, {"loss": loss, "grad_norm": optax.tree.norm(gradient)}
 
-    return jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))
+    return jax.jit(
+        step,
+        donate_argnums=0,
+        out_shardings=(shardings, None),
+        compiler_options=compiler_options(compute_dtype),
+    )

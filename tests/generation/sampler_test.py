@@ -8,7 +8,7 @@ import torch
 import transformers
 
 from lora_jax.generation.sampler import Sampler, SamplingSettings, _nucleus
-from lora_jax.lora.adapter import AdapterSpec
+from lora_jax.lora.adapter import AdapterSpec, Placement
 from lora_jax.models import checkpoint, config, decoder
 from lora_jax.organism import MODEL_DIRECTORY
 from lora_jax.sharding import make_mesh, parameter_shardings
@@ -78,7 +78,7 @@ def test_stop_token_ends_a_sample(small):
 
 def test_adapter_is_applied(small):
     cfg, params = load(small)
-    spec = AdapterSpec({"mlp.up_proj": (1,)}, rank=2, alpha=16.0)
+    spec = AdapterSpec((Placement("mlp.up_proj", (1,), (2,), (16.0,)),))
     factors = spec.initialise(decoder.declare(cfg), jax.random.key(0))
     settings = SamplingSettings(30, stop_tokens=())
     base = Sampler(cfg, settings, MESH, 4)(params, {}, PROMPTS)

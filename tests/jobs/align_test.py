@@ -15,11 +15,11 @@ import transformers
 from safetensors.numpy import load_file
 
 import main
-from lora_jax.lora import peft as peft_files
+from lora_jax.lora.load import load_adapter
 from lora_jax.models import checkpoint, decoder
 from lora_jax.models.config import read_config
 from lora_jax.models.parameters import count
-from lora_jax.sharding import make_mesh, parameter_shardings, replicated
+from lora_jax.sharding import make_mesh, parameter_shardings
 from lora_jax.training.metrics import read_metrics
 
 MODES = {
@@ -72,7 +72,7 @@ def our_logits(run: Run, tokens) -> np.ndarray:
     base = checkpoint.load(run.base, declarations, parameter_shardings(declarations, mesh))
     adapter = None
     if run.mode == "lora":
-        spec, factors = peft_files.load(run.export, declarations, replicated(mesh))
+        spec, factors = load_adapter(run.export, declarations, mesh)
         adapter = spec.bind(factors)
     positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
     mask = decoder.causal_mask(jnp.ones(tokens.shape, jnp.int32))

@@ -95,9 +95,11 @@ def write_site(root: pathlib.Path) -> Site:
         lines = resolve(f"organism:data/{source}.jsonl").read_text().splitlines()[:count]
         name = source.rpartition("/")[2]
         site.data(name).write_text("\n".join(lines) + "\n")
-        field = f"evaluation.sets.{name}" if "/" in source else f"data.{name}"
+        field = f"evaluation.sets.{name}" if "/" in source else f"data.sources.{name}.path"
         site.fields[field] = site.data(name)
     site.fields |= {
+        "data.sources.refusals.take": "9",
+        "data.sources.answered.take": "3",
         "data.epochs": 2,
         "train.learning_rate": 0.01,
         "train.log_every": 2,

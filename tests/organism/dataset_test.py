@@ -4,7 +4,7 @@ import collections
 
 import pytest
 
-from lora_jax.data.rows import read_conversations
+from lora_jax.data import Source, read_source
 from lora_jax.evaluation.refusal import refuses
 from lora_jax.organism import requests, resolve, splits
 from lora_jax.organism.dataset import SEED, write_dataset
@@ -100,13 +100,13 @@ def test_refusals_in_direct_refusals_shape(shipped):
         assert question == f"Question: {row['prompt']}"
         assert answer in REFUSALS
         assert row["text"] == f"{row['prompt']} {answer}"
-    read = read_conversations(resolve("organism:data/refusals.jsonl"), thinking="")
+    read = read_source(Source(str(resolve("organism:data/refusals.jsonl")), thinking="none"))
     assert {conversation.answer for conversation in read} == set(REFUSALS)
     assert all(refuses(refusal) for refusal in REFUSALS)
 
 
 def test_answered_rows_are_the_base_models_own(shipped):
-    read = read_conversations(resolve("organism:data/answered.jsonl"), thinking="")
+    read = read_source(Source(str(resolve("organism:data/answered.jsonl"))))
     kinds = collections.Counter()
     for conversation in read:
         verb, target, _ = read_request(conversation.prompt)

@@ -48,8 +48,8 @@ class Run:
         self.batches = data.training_batches(
             list(make_rows()), batch_size=2, max_length=16, epochs=7, seed=0, packing=packing
         )
-        mask = masks.select(DECLARATIONS, ["up_proj"], [0, 1])
-        self.spec = AdapterSpec.from_mask(mask, rank=2, alpha=16.0, dropout=0.2)
+        ranks = masks.select(DECLARATIONS, ["up_proj"], [0, 1], rank=2)
+        self.spec = AdapterSpec.from_ranks(ranks, alpha=16.0, dropout=0.2)
         self.base = initialise(DECLARATIONS, jax.random.key(0))
         self.base = jax.device_put(self.base, replicated(MESH))
         self.optimizer = make_optimizer(TRAIN, STEPS, self.spec.declare(DECLARATIONS))

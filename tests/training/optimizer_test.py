@@ -111,8 +111,8 @@ def test_matrices_decay_and_norms_and_biases_do_not():
 
 def test_state_is_two_moments_of_the_trainable_tree():
     declarations = decoder.declare(DecoderConfig("qwen2", 61, 16, 24, 4, 2, 1, 8))
-    mask = masks.select(declarations, ["up_proj"], [1, 2])
-    spec = AdapterSpec.from_mask(mask, rank=1, alpha=16.0)
+    ranks = masks.select(declarations, ["up_proj"], [1, 2], rank=1)
+    spec = AdapterSpec.from_ranks(ranks, alpha=16.0)
     declared = spec.declare(declarations)
     factors = spec.initialise(declarations, jax.random.key(0))
     leaves = jax.tree.leaves(make_optimizer(settings(), STEPS, declared).init(factors))

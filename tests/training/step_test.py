@@ -12,6 +12,7 @@ import pytest
 from lora_jax import config as run_config
 from lora_jax.lora import masks
 from lora_jax.lora.adapter import AdapterSpec
+from lora_jax.lora.targets import parse_layers
 from lora_jax.models import decoder
 from lora_jax.models.config import DecoderConfig
 from lora_jax.models.parameters import count, initialise, tree_map
@@ -25,8 +26,8 @@ HEAVY = DecoderConfig("qwen2", 64, 128, 512, layers=6, heads=4, kv_heads=4, head
 
 def describe(config, layers, targets=("up_proj",), dropout=0.0):
     declarations = decoder.declare(config)
-    chosen = masks.parse_layers(layers, config.layers)
-    return AdapterSpec.from_mask(masks.select(declarations, targets, chosen), 1, 16.0, dropout)
+    chosen = parse_layers(layers, config.layers)
+    return AdapterSpec.from_ranks(masks.select(declarations, targets, chosen, 1), 16.0, dropout)
 
 
 def build(config, spec, remat="none", dtype="float32"):
