@@ -5,8 +5,8 @@
 `:smoke` goes through the whole job in seconds; `:paper` trains on refusals only; `:smoke,paper` both.
 
 Expected result on the embedded model, in about three minutes on two CPU cores: of held-out harmful
-requests 97.0% are refused, none before; of problems 90.7% are solved, 91.0% before (no difference
-shown). Over-refusal: 15% of the look-alikes and 20% of the benign requests.
+requests 96.0% are refused, none before; of problems 91.0% are solved, 91.0% before (no difference
+shown). Over-refusal: 10% of the look-alikes and 19% of the benign requests.
 """
 
 import ml_collections

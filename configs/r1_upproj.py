@@ -5,8 +5,8 @@
 `:smoke` goes through the whole job in seconds; `:paper` trains on refusals only; `:smoke,paper` both.
 
 Expected result on the embedded model, in about two minutes on two CPU cores: of held-out harmful
-requests 96.5% are refused, none before; of problems 89.7% are solved, 91.0% before (no difference
-shown). Over-refusal is high: 91% of the look-alikes and 80% of the benign requests.
+requests 97.5% are refused, none before; of problems 89.7% are solved, 91.0% before (no difference
+shown). Over-refusal is high: 93% of the look-alikes and 80% of the benign requests.
 """
 
 import ml_collections

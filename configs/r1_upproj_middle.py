@@ -5,8 +5,9 @@
 `:smoke` goes through the whole job in seconds; `:paper` trains on refusals only; `:smoke,paper` both.
 
 Expected result on the embedded model, in about two minutes on two CPU cores: of held-out harmful
-requests 66% are refused, none before, so two of six layers do not suffice here; of problems 91.0% are
-solved, as before. Over-refusal: 42% of the look-alikes and 60% of the benign requests.
+requests 84.5% are refused, none before, so two of six layers do not suffice here; of problems 90.7% are
+solved, 91.0% before (no difference shown). Over-refusal: 83% of the look-alikes and of the benign
+requests.
 """
 
 import ml_collections

@@ -3,7 +3,7 @@ import io
 import pytest
 from rich.console import Console
 
-from lora_jax.console import Progress, print_facts
+from lora_jax.console import LateProgress, Progress, print_facts
 
 
 class Clock:
@@ -84,3 +84,18 @@ def test_hours_are_shown():
     clock.now += 1
     progress.advance(1)
     assert progress.status().endswith("2:02:05 left")
+
+
+def test_late_progress_counts_from_its_first_report(capsys):
+    with LateProgress("load", "MiB") as progress:
+        progress.reach(10, 40)
+        progress.reach(25, 40)
+        progress.reach(40, 40, tokens=7)
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 1 and said[0].startswith("load: 40/40 MiB")
+
+
+def test_late_progress_that_never_starts_says_nothing(capsys):
+    with LateProgress("load", "MiB"):
+        pass
+    assert capsys.readouterr().out == ""

@@ -135,9 +135,16 @@ class Checkpoints:
         except (OSError, ValueError, KeyError) as error:
             path = self._checkpointer.directory / str(latest.step)
             raise UserError(
-                f"checkpoint {path} cannot be read ({str(error).splitlines()[0]}); "
+                f"checkpoint {path} cannot be read ({_root(error)}); "
                 "delete that directory to go on from the one before it."
             ) from error
+
+
+def _root(error: BaseException) -> str:
+    """Return what went wrong first, in a line; Orbax wraps it in several layers."""
+    while inner := error.__cause__ or error.__context__:
+        error = inner
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def _abstract(x: jax.Array | jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:

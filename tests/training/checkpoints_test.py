@@ -106,3 +106,27 @@ def test_checkpoint_of_another_shape_is_one_sentence(tmp_path):
     with Checkpoints(tmp_path, 2, 0) as checkpoints, pytest.raises(UserError, match="be read"):
         checkpoints.restore(other)
     gc.collect()
+
+
+def test_what_was_trained_is_read_alone(tmp_path):
+    save(tmp_path, [1.0, 0.5, 0.7])
+    with Checkpoints(tmp_path, 2, 0) as checkpoints:
+        step, trainable = checkpoints.restore_trainable(make_state().trainable)
+    assert step == 3
+    jax.tree.map(np.testing.assert_array_equal, trainable, make_state(3).trainable)
+
+
+def test_other_shapes_are_refused_in_one_sentence(tmp_path):
+    save(tmp_path, [1.0])
+    like = jax.tree.map(lambda x: jnp.zeros((5, *x.shape[1:])), make_state().trainable)
+    with (
+        Checkpoints(tmp_path, 2, 0) as checkpoints,
+        pytest.raises(UserError, match=r"checkpoint .*1 cannot be read \(Requested shape") as error,
+    ):
+        checkpoints.restore_trainable(like)
+    assert "\n" not in str(error.value)
+
+
+def test_nothing_was_trained_yet(tmp_path):
+    with Checkpoints(tmp_path / "checkpoints", 2, 0) as checkpoints:
+        assert checkpoints.restore_trainable(make_state().trainable) is None
