@@ -45,6 +45,7 @@ def default_config() -> ml_collections.ConfigDict:
             allow_overlap=False,  # train on prompts that the run is also evaluated on
             packing=False,  # several rows in one sequence of max_length
             batch_size=2,  # sequences in an optimizer step, over all devices
+            batch_parts=1,  # computed one after the other, to save memory
             epochs=10,
             seed=0,  # of the shuffle and of the rows taken from each source
         ),

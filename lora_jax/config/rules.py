@@ -99,6 +99,7 @@ _RULES = {
     "data.template_date": _Rule(lambda value: bool(value.strip()), "a date as text, not empty"),
     "data.packing": _FLAG,
     "data.batch_size": _at_least(1),
+    "data.batch_parts": _at_least(1),
     "data.epochs": _at_least(1),
     "data.seed": _SEED,
     "train.mode": _one_of("lora", "full"),

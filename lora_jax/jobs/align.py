@@ -103,6 +103,7 @@ def train(prepared: Preparation, base: Tree, factors: Tree, workdir: pathlib.Pat
         spec=prepared.spec,
         compute_dtype=jnp.dtype(config.model.dtype),
         remat=config.train.remat,
+        parts=config.data.batch_parts,
         shardings=jax.tree.map(lambda x: x.sharding, state),
     )
     training = Training(

@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import ml_collections
+from jax.sharding import Mesh
 
 from lora_jax import sharding
 from lora_jax.errors import UserError
@@ -108,7 +109,7 @@ def prepare(config: ml_collections.ConfigDict, splits: Sequence[str] = ("sets",)
         UserError: Something does not exist, is broken, or does not fit together.
     """
     base = open_base(config)
-    sharding.check_batch(config.data.batch_size, base.mesh, "config.data.batch_size")
+    _check_batch(config.data, base.mesh)
     sharding.check_batch(config.evaluation.batch_size, base.mesh, "config.evaluation.batch_size")
     spec = describe_adapter(config, base)
     sets = {split: load_sets(config, split) for split in splits}
@@ -150,6 +151,17 @@ def label(config: ml_collections.ConfigDict, spec: AdapterSpec | None) -> str:
         return "full fine-tuning"
     named = config.lora.layers != "all" and not config.lora.adapter
     return spec.describe() + (f", layers {config.lora.layers}" if named else "")
+
+
+def _check_batch(section: ml_collections.ConfigDict, mesh: Mesh) -> None:
+    sharding.check_batch(section.batch_size, mesh, "config.data.batch_size")
+    if section.batch_size % section.batch_parts:
+        raise UserError(
+            f"config.data.batch_parts={section.batch_parts} does not divide "
+            f"config.data.batch_size={section.batch_size}; choose a number that does."
+        )
+    part = section.batch_size // section.batch_parts
+    sharding.check_batch(part, mesh, "config.data.batch_size / config.data.batch_parts")
 
 
 def _check_fit(config: ml_collections.ConfigDict, base: Base, text: TrainingText) -> None:

@@ -55,6 +55,7 @@ def make_step(
     spec: AdapterSpec | None,
     compute_dtype: jnp.dtype,
     remat: str = "none",
+    parts: int = 1,
     shardings: TrainState | None = None,
 ) -> Callable[[TrainState, Tree, Batch], tuple[TrainState, dict[str, jax.Array]]]:
     """Make the compiled step, for an adapter or for full fine-tuning.
@@ -69,6 +70,9 @@ def make_step(
         compute_dtype: Type of the matrix products: that of frozen weights; in full fine-tuning the
             weights stay fp32.
         remat: As for `decoder.hidden_states`.
+        parts: Into how many parts a batch is cut, whose gradients are computed one after the other and
+            added up: the same step, up to the order of sums and to dropout, with the activations of
+            one part.
         shardings: Where the state lives, before and after a step; left to the compiler, it may come
             back elsewhere, and the next step would compile anew.
 
@@ -77,18 +81,37 @@ def make_step(
         Metrics are scalars: loss (nats a supervised token) and grad_norm (before clipping).
     """
 
-    def mean_loss(trainable: Tree, frozen: Tree, batch: Batch, key: jax.Array) -> jax.Array:
+    def share_of_loss(
+        trainable: Tree, frozen: Tree, part: Batch, key: jax.Array, tokens: jax.Array
+    ) -> jax.Array:
+        """Return what a part adds to the mean over all of the batch's supervised tokens."""
         if spec is None:
             base = jax.tree.map(lambda x: x.astype(compute_dtype), trainable)
             adapter = None
         else:
             base, adapter = frozen, spec.bind(trainable, key)
-        total, count = summed_loss(config, base, batch, adapter=adapter, remat=remat)
-        return total / jnp.maximum(count, 1)
+        total, _ = summed_loss(config, base, part, adapter=adapter, remat=remat)
+        return total / tokens
+
+    def loss_and_gradient(trainable: Tree, frozen: Tree, batch: Batch, key: jax.Array):
+        tokens = jnp.maximum(batch["loss_mask"].astype(jnp.float32).sum(), 1)
+        differentiate = jax.value_and_grad(share_of_loss)
+        if parts == 1:
+            return differentiate(trainable, frozen, batch, key, tokens)
+
+        def add_part(sums, numbered):
+            number, part = numbered
+            part_key = jax.random.fold_in(key, number)
+            found = differentiate(trainable, frozen, part, part_key, tokens)
+            return jax.tree.map(jnp.add, sums, found), None
+
+        zeros = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, trainable))
+        numbered = (jnp.arange(parts), {name: _cut(x, parts) for name, x in batch.items()})
+        return jax.lax.scan(add_part, zeros, numbered)[0]
 
     def step(state: TrainState, frozen: Tree, batch: Batch):
         key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
-        loss, gradient = jax.value_and_grad(mean_loss)(state.trainable, frozen, batch, key)
+        loss, gradient = loss_and_gradient(state.trainable, frozen, batch, key)
         updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.trainable)
         new = TrainState(
             optax.apply_updates(state.trainable, updates),
@@ -104,3 +127,8 @@ def make_step(
         out_shardings=(shardings, None),
         compiler_options=compiler_options(compute_dtype),
     )
+
+
+def _cut(x: jax.Array, parts: int) -> jax.Array:
+    """Cut a batch [B, T] into parts [C, B/C, T], each with rows of every device's share."""
+    return jnp.swapaxes(x.reshape(-1, parts, *x.shape[1:]), 0, 1)

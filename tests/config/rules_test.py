@@ -24,6 +24,7 @@ from lora_jax.errors import UserError
         ("data.max_length", 1),
         ("data.overlong", "cut"),
         ("data.batch_size", 0),
+        ("data.batch_parts", 0),
         ("data.epochs", 0),
         ("data.seed", -1),
         ("data.seed", 2**31),

@@ -30,14 +30,16 @@ def describe(config, layers, targets=("up_proj",), dropout=0.0):
     return AdapterSpec.from_ranks(masks.select(declarations, targets, chosen, 1), 16.0, dropout)
 
 
-def build(config, spec, remat="none", dtype="float32"):
+def build(config, spec, remat="none", dtype="float32", parts=1):
     """Return the step, its first state and the frozen weights, all on the device."""
     declarations = decoder.declare(config)
     base = initialise(declarations, jax.random.key(0))
     trained = declarations if spec is None else spec.declare(declarations)
     start = base if spec is None else spec.initialise(declarations, jax.random.key(1))
     optimizer = make_optimizer(run_config.default_config().train, 10, trained)
-    step = make_step(config, optimizer, spec=spec, compute_dtype=jnp.dtype(dtype), remat=remat)
+    step = make_step(
+        config, optimizer, spec=spec, compute_dtype=jnp.dtype(dtype), remat=remat, parts=parts
+    )
     return step, TrainState.start(start, optimizer, 0), {} if spec is None else base
 
 
@@ -183,3 +185,35 @@ def test_tree_map_of_the_state_keeps_its_parts():
     assert tree_map(jnp.shape, state.trainable) == {
         "mlp.up_proj": {"a": (1, 16, 1), "b": (1, 1, 24)}
     }
+
+
+@pytest.mark.parametrize("mode", ["lora", "full"])
+def test_parts_add_up_to_the_batch(mode):
+    """Every token weighs the same, however many of them a part happens to have."""
+    spec = describe(CONFIG, "1-2") if mode == "lora" else None
+    batch = make_batch(CONFIG, rows=4)
+    batch["loss_mask"] = np.arange(12) < np.array([[12], [1], [3], [0]])
+    results = []
+    for parts in (1, 2, 4):
+        step, state, frozen = build(CONFIG, spec, parts=parts)
+        measured = []
+        for _ in range(3):
+            state, scalars = step(state, frozen, batch)
+            measured.append((float(scalars["loss"]), float(scalars["grad_norm"])))
+        results.append((np.array(measured), jax.tree.map(np.asarray, state.trainable)))
+    for measured, trained in results[1:]:
+        np.testing.assert_allclose(measured, results[0][0], rtol=1e-4)
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), trained, results[0][1]
+        )
+
+
+def test_parts_need_the_activations_of_one():
+    spec = describe(CONFIG, "all")
+    batch = make_batch(CONFIG, rows=16, length=64)
+    memory = []
+    for parts in (1, 8):
+        step, state, frozen = build(CONFIG, spec, parts=parts)
+        compiled = step.lower(state, frozen, batch).compile()
+        memory.append(compiled.memory_analysis().temp_size_in_bytes)
+    assert memory[1] < memory[0] / 4

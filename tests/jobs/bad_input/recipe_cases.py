@@ -70,6 +70,11 @@ def mesh_does_not_fit(site):
     site.fields["mesh.tensor"] = 3
 
 
+@case("config.data.batch_parts=3", "config.data.batch_size=2")
+def parts_do_not_divide_the_batch(site):
+    site.fields["data.batch_parts"] = 3
+
+
 @case("do not fill one batch of 64")
 def batch_is_larger_than_the_data(site):
     site.fields["data.batch_size"] = 64
