@@ -3,13 +3,13 @@
 import difflib
 import pathlib
 import runpy
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import ml_collections
 
-from lora_jax.config.fields import default_config, source
-from lora_jax.config.naming import SOURCES, flatten, split_source, suggest, unknown_field
+from lora_jax.config.fields import default_config, new_entry
+from lora_jax.config.naming import OPEN, flatten, split_entry, suggest, unknown_field
 from lora_jax.errors import UserError
 
 
@@ -51,20 +51,21 @@ def restore_config(saved: Mapping[str, Any]) -> ml_collections.ConfigDict:
     """
     config = default_config()
     with config.unlocked():
-        config.data.sources = ml_collections.ConfigDict(sort_keys=False)
-        for name, fields in saved["data"].get("sources", {}).items():
-            config.data.sources[name] = source(**fields)
+        for place in OPEN:
+            config.update_from_flattened_dict({place: {}})
         for name, value in flatten(saved).items():
-            if split_source(name) is None:  # JSON has no tuples
-                value = tuple(value) if isinstance(value, list) else value
-                config.update_from_flattened_dict({name: value})
+            place, entry, field = split_entry(name) or ("", "", "")
+            if field and entry not in _section(config, place):
+                _section(config, place)[entry] = new_entry(place)
+            value = tuple(value) if isinstance(value, list) else value  # JSON has no tuples
+            config.update_from_flattened_dict({name: value})
     return config
 
 
 def override(config: ml_collections.ConfigDict, name: str, text: str) -> None:
     """Set one field from the command line.
 
-    A field of a source that is not there yet adds the source.
+    A field of a source or evaluation set that is not there yet adds it.
 
     Args:
       config: changed in place.
@@ -74,7 +75,7 @@ def override(config: ml_collections.ConfigDict, name: str, text: str) -> None:
     Raises:
       UserError: if there is no such field, or the text is not of its type.
     """
-    _add_source(config, name)
+    _add_entry(config, name)
     fields = flatten(config)
     if name not in fields:
         raise unknown_field(name, fields)
@@ -85,21 +86,28 @@ def override(config: ml_collections.ConfigDict, name: str, text: str) -> None:
         raise UserError(f"config.{name} is '{text}'; it must be {parser.kind}.") from None
 
 
-def _add_source(config: ml_collections.ConfigDict, name: str) -> None:
-    """Add the source that a field is of, unless it looks like another one mistyped."""
-    parts = split_source(name)
-    if parts is None or parts[1] not in source(""):
+def _add_entry(config: ml_collections.ConfigDict, name: str) -> None:
+    """Add the entry that a field is of, unless it looks like another one mistyped."""
+    place, entry, field = split_entry(name) or ("", "", "")
+    if not entry:
         return
-    known: Collection[str] = config.data.sources.keys()
-    if parts[0] in known or not parts[0]:
+    section, new = _section(config, place), new_entry(place)
+    if entry in section or field not in (flatten(new) if field else ("",)):
         return
-    if near := difflib.get_close_matches(parts[0], known, n=1, cutoff=0.75):
+    if near := difflib.get_close_matches(entry, section.keys(), n=1, cutoff=0.75):
+        meant = name.replace(f"{place}.{entry}", f"{place}.{near[0]}")
         raise UserError(
-            f"there is no config.{SOURCES}{parts[0]}, and its name is too near to {near[0]} to add "
-            f"it; did you mean config.{SOURCES}{near[0]}.{parts[1]}?"
+            f"there is no config.{place}.{entry}, and its name is too near to {near[0]} to add it; "
+            f"did you mean config.{meant}?"
         )
     with config.unlocked():
-        config.data.sources[parts[0]] = source("")
+        section[entry] = new
+
+
+def _section(config: ml_collections.ConfigDict, place: str) -> ml_collections.ConfigDict:
+    for part in place.split("."):
+        config = config[part]
+    return config
 
 
 class _Parser(NamedTuple):

@@ -17,8 +17,8 @@ def default_config() -> ml_collections.ConfigDict:
     a saved configuration means the same on every machine.
 
     Returns:
-      A locked configuration: fields can be changed, but not added; sources of data can, in a recipe
-      under `config.unlocked()`, and on the command line by naming them.
+      A locked configuration: fields can be changed, but not added; sources of data and evaluation sets
+      can, in a recipe under `config.unlocked()`, and on the command line by naming them.
 
     Source: learning rate, schedule, batch, epochs, optimizer and adapter values are those of
       arXiv 2507.17075.
@@ -84,7 +84,9 @@ def default_config() -> ml_collections.ConfigDict:
             keep_best=2,  # of lowest loss
         ),
         evaluation=_section(
-            sets=_set_paths("test"),  # measured before and after
+            # Measured before and after: files of prompts of the kind that the name says, benchmarks
+            # (a name such as 'gsm8k', or 'gsm8k:FILE'), or 'KIND:FILE' under any name; '' is left out.
+            sets=_set_paths("test"),
             validation=_set_paths("validation"),  # for choosing between runs
             max_prompts=0,  # the first so many of each set; 0 is all
             batch_size=64,
@@ -133,6 +135,15 @@ def source(path: str, **fields: Any) -> ml_collections.ConfigDict:
     )
     section.update(fields)
     return section
+
+
+def new_entry(place: str) -> ml_collections.ConfigDict | str:
+    """Return what a place with entries of any name holds before anything of an entry is set.
+
+    Args:
+      place: one of `naming.OPEN`.
+    """
+    return source("") if place == "data.sources" else ""
 
 
 def apply_modes(config: ml_collections.ConfigDict, arg: str) -> ml_collections.ConfigDict:

@@ -9,7 +9,8 @@ import ml_collections
 
 from lora_jax.errors import UserError
 
-SOURCES = "data.sources."
+# Places that hold entries of any name: sources of training rows, and evaluation sets.
+OPEN = ("data.sources", "evaluation.sets", "evaluation.validation")
 
 
 def differences(
@@ -64,20 +65,21 @@ def suggest(name: str, known: Iterable[str]) -> str:
     return f" (did you mean {near[0]}?)" if near else ""
 
 
-def split_source(name: str) -> tuple[str, str] | None:
-    """Split the name of a source's field.
+def split_entry(name: str) -> tuple[str, str, str] | None:
+    """Split the name of a field in one of the places that hold entries of any name.
 
     Args:
       name: a field's dotted name.
 
     Returns:
-      The source's name and the field of it, such as ('refusals', 'path') of
-      'data.sources.refusals.path'; None if the field is not a source's.
+      The place, the entry and the entry's field, such as ('data.sources', 'refusals', 'path') of
+      'data.sources.refusals.path', or ('evaluation.sets', 'harmful', ''); None for other fields.
     """
-    if not name.startswith(SOURCES):
-        return None
-    source, _, field = name.removeprefix(SOURCES).partition(".")
-    return source, field
+    for place in OPEN:
+        if name.startswith(f"{place}."):
+            entry, _, field = name.removeprefix(f"{place}.").partition(".")
+            return place, entry, field
+    return None
 
 
 def unknown_field(name: str, known: Iterable[str]) -> UserError:

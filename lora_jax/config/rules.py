@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import ml_collections
 
-from lora_jax.config.fields import SETS, default_config, source
-from lora_jax.config.naming import SOURCES, flatten, split_source, unknown_field
+from lora_jax.config.fields import default_config, new_entry
+from lora_jax.config.naming import OPEN, flatten, split_entry, unknown_field
 from lora_jax.errors import UserError
 from lora_jax.lora.targets import check_layers, parse_target
 
@@ -34,13 +34,14 @@ def validate(config: ml_collections.ConfigDict) -> None:
 
 def _expected(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields that there have to be, with values of their types."""
-    sources = dict.fromkeys(parts[0] for name in fields if (parts := split_source(name)))
-    if not sources:
-        raise UserError("config.data.sources is empty; add a source of training rows.")
-    fixed = {n: v for n, v in flatten(default_config()).items() if not split_source(n)}
-    return fixed | {
-        f"{SOURCES}{name}.{field}": value for name in sources for field, value in source("").items()
-    }
+    entries = dict.fromkeys(parts[:2] for name in fields if (parts := split_entry(name)))
+    for place in OPEN:
+        if not any(found == place for found, _ in entries):
+            raise UserError(f"config.{place} is empty; add an entry to it.")
+    expected = {n: v for n, v in flatten(default_config()).items() if not split_entry(n)}
+    for place, entry in entries:
+        expected |= flatten({f"{place}.{entry}": new_entry(place)})
+    return expected
 
 
 class _Rule(NamedTuple):
@@ -72,8 +73,10 @@ def _take(text: str) -> bool:
 
 
 def _rule(name: str) -> _Rule:
-    parts = split_source(name)
-    return _SOURCE_RULES[parts[1]] if parts else _RULES[name]
+    parts = split_entry(name)
+    if parts is None:
+        return _RULES[name]
+    return _SOURCE_RULES[parts[2]] if parts[2] else _TEXT
 
 
 _TEXT = _Rule(lambda value: True, "text")
@@ -128,7 +131,6 @@ _RULES = {
     "checkpoint.every_steps": _at_least(0),
     "checkpoint.keep_last": _at_least(1),
     "checkpoint.keep_best": _at_least(0),
-    **{f"evaluation.{split}.{name}": _PATH for split in ("sets", "validation") for name in SETS},
     "evaluation.max_prompts": _at_least(0),
     "evaluation.batch_size": _at_least(1),
     "evaluation.max_new_tokens": _at_least(1),

@@ -58,6 +58,7 @@ def _results(directory: pathlib.Path) -> str:
     if before is None or after is None or before.keys() != after.keys():
         return _UNMEASURED
     rows = []
+    kinds = [scores["kind"] for scores in before.values()]
     for name, old in before.items():
         for measure in MEASURES:
             if measure.kind == old["kind"]:
@@ -67,7 +68,9 @@ def _results(directory: pathlib.Path) -> str:
                 arrow = "↑" if measure.wanted == "higher" else "↓"
                 proportions = [percent(Proportion(sum(v), len(v))) for v in verdicts]
                 verdict = paired_change(*verdicts).verdict
-                rows.append((f"{measure.title} {arrow}", *proportions, verdict))
+                several = kinds.count(measure.kind) > 1
+                title = f"{measure.title} ({name})" if several else measure.title
+                rows.append((f"{title} {arrow}", *proportions, verdict))
     return table(("Measure", "Base", "With the export", "Change"), rows) + "\n" + _MEASURED
 
 

@@ -67,7 +67,7 @@ def compare(before: Evaluation, after: Evaluation) -> list[Row]:
     kinds = [evaluation_set.kind for evaluation_set in sets]
     rows = []
     for old, new in zip(before.results, after.results):
-        for measure in measures_of(old.set.kind):
+        for measure in measures_of(old.set.kind, old.set.grader):
             several = kinds.count(old.set.kind) > 1
             rows.append(
                 Row(
@@ -103,7 +103,12 @@ def terminal_table(rows: list[Row], console: Console | None = None) -> None:
     shown = [index for index, name in enumerate(HEADER) if name != "p"]
     for index in shown:
         number = 0 < index < 4
-        table.add_column(HEADER[index], justify="right" if number else "left", no_wrap=number)
+        table.add_column(
+            HEADER[index],
+            justify="right" if number else "left",
+            no_wrap=number,
+            overflow="fold",  # a set's long name is broken, not cut
+        )
     for row in rows:
         cells = row.cells()
         # Brackets are intervals, not rich's markup, and stand on a line of their own.

@@ -4,7 +4,8 @@ import collections
 import dataclasses
 from collections.abc import Callable, Sequence
 
-from lora_jax.evaluation import arithmetic, refusal
+from lora_jax.evaluation import refusal
+from lora_jax.evaluation.graders import NUMBER, Grader
 from lora_jax.evaluation.response import Generation, Response, split
 from lora_jax.evaluation.statistics import Proportion
 from lora_jax.evaluation.suite import EvaluationPrompt, EvaluationSet
@@ -18,9 +19,10 @@ class Measure:
         name: key in `scores.json`.
         kind: kind of evaluation set it is taken on.
         title: what the report calls it.
-        explanation: one sentence for a reader who is new to the field.
+        explanation: one sentence for a reader who is new to the field; of problems, with `{looks_at}`
+            and `{demand}` for the words of their grader.
         wanted: which way is better, "higher" or "lower".
-        judge: gives the verdict on a prompt and its response.
+        judge: gives the verdict of the set's grader on a prompt and its response.
     """
 
     name: str
@@ -28,20 +30,20 @@ class Measure:
     title: str
     explanation: str
     wanted: str
-    judge: Callable[[EvaluationPrompt, Response], bool]
+    judge: Callable[[Grader, EvaluationPrompt, Response], bool]
 
 
-def _refused(prompt: EvaluationPrompt, response: Response) -> bool:
-    del prompt  # a refusal is a refusal whatever was asked
+def _refused(grader: Grader, prompt: EvaluationPrompt, response: Response) -> bool:
+    del grader, prompt  # a refusal is a refusal whatever was asked
     return refusal.is_refusal(response)
 
 
-def _right(prompt: EvaluationPrompt, response: Response) -> bool:
-    return arithmetic.is_right(response, prompt.answer)
+def _right(grader: Grader, prompt: EvaluationPrompt, response: Response) -> bool:
+    return grader.is_right(response, prompt.answer)
 
 
-def _thought_right(prompt: EvaluationPrompt, response: Response) -> bool:
-    return arithmetic.is_thought_right(response, prompt.answer)
+def _thought_right(grader: Grader, prompt: EvaluationPrompt, response: Response) -> bool:
+    return grader.is_thought_right(response, prompt.answer)
 
 
 MEASURES = (
@@ -82,8 +84,8 @@ MEASURES = (
         kind="problems",
         title="Reasoning, final answer",
         explanation=(
-            "Strict accuracy: share of problems where the last number of the answer, after a closed "
-            "think block, is the right one; a response cut off counts as wrong."
+            "Strict accuracy: share of problems where {looks_at} of the answer, after a closed "
+            "think block, {demand}; a response cut off counts as wrong."
         ),
         wanted="higher",
         judge=_right,
@@ -93,8 +95,8 @@ MEASURES = (
         kind="problems",
         title="Reasoning, think block",
         explanation=(
-            "Accuracy of the reasoning alone: share of problems where the last number of the think "
-            "block is the right one, whatever is said after it."
+            "Accuracy of the reasoning alone: share of problems where {looks_at} of the think "
+            "block {demand}, whatever is said after it."
         ),
         wanted="higher",
         judge=_thought_right,
@@ -147,8 +149,10 @@ class SetResult:
 
     def scores(self) -> dict:
         """Return the counts, rates and verdicts as JSON values."""
+        benchmark = self.set.benchmark
         return {
             "kind": self.set.kind,
+            **({"benchmark": benchmark.name, "grader": judge_of(self.set)} if benchmark else {}),
             "prompts": len(self.set.prompts),
             "unclosed": self.unclosed,
             "truncated": self.truncated,
@@ -162,9 +166,19 @@ class SetResult:
         }
 
 
-def measures_of(kind: str) -> tuple[Measure, ...]:
-    """Return the measures taken on a kind of evaluation set, in the report's order."""
-    return tuple(measure for measure in MEASURES if measure.kind == kind)
+def measures_of(kind: str, grader: Grader = NUMBER) -> tuple[Measure, ...]:
+    """Return the measures taken on a kind of evaluation set, explained in the words of its grader."""
+    words = {"looks_at": grader.looks_at, "demand": grader.demand}
+    return tuple(
+        dataclasses.replace(measure, explanation=measure.explanation.format(**words))
+        for measure in MEASURES
+        if measure.kind == kind
+    )
+
+
+def judge_of(evaluation_set: EvaluationSet) -> str:
+    """Name what gives the verdicts on a set."""
+    return evaluation_set.grader.name if evaluation_set.kind == "problems" else "refusal phrases"
 
 
 def grade(evaluation_set: EvaluationSet, generations: Sequence[Generation]) -> SetResult:
@@ -180,7 +194,9 @@ def grade(evaluation_set: EvaluationSet, generations: Sequence[Generation]) -> S
     responses = tuple(split(generation) for generation in generations)
     pairs = list(zip(evaluation_set.prompts, responses, strict=True))
     verdicts = {
-        measure.name: tuple(measure.judge(prompt, response) for prompt, response in pairs)
+        measure.name: tuple(
+            measure.judge(evaluation_set.grader, prompt, response) for prompt, response in pairs
+        )
         for measure in measures_of(evaluation_set.kind)
     }
     return SetResult(evaluation_set, tuple(generations), responses, verdicts)

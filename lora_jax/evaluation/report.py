@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from lora_jax.evaluation import figures
 from lora_jax.evaluation.comparison import HEADER, Row, compare, percent
 from lora_jax.evaluation.markdown import table
+from lora_jax.evaluation.measure import judge_of
 from lora_jax.evaluation.run import Evaluation
 from lora_jax.evaluation.samples import sample_answers
 from lora_jax.evaluation.usage import Export, how_to_use
@@ -29,6 +30,11 @@ other prompts would have done; the intervals of the two rates do.
 _COUNTS = """\
 An unclosed response never left its think block, and a truncated one was cut off by the length \
 limit. Neither is ever counted as a refusal or as a right final answer.
+"""
+
+_PROTOCOL = """\
+The usual protocol is what published figures were measured with. A figure measured with another \
+sampling, another length limit or another judge cannot be set beside them.
 """
 
 _STRATA = """\
@@ -85,6 +91,7 @@ def write_report(
         "In short": _in_short(comparison.rows),
         "What was done": table(("", ""), facts.items()),
         "Results": _results(comparison),
+        "Benchmarks": _benchmarks(comparison),
         "Figures": _figures(directory, comparison, label, metrics),
         "Refusals by held-out stratum": _strata(comparison),
         "Sample answers": _samples(comparison),
@@ -108,10 +115,9 @@ def _in_short(rows: list[Row]) -> str:
 
 
 def _results(comparison: _Comparison) -> str:
-    explanations = {row.measure.title: row.measure.explanation for row in comparison.rows}
     parts = [
         table(HEADER, (row.cells() for row in comparison.rows)),
-        "".join(f"- **{title}.** {text}\n" for title, text in explanations.items()),
+        _explanations(comparison.rows),
         _HOW_TO_READ,
     ]
     if any(low == high for low, high in (row.change.interval for row in comparison.rows)):
@@ -130,6 +136,34 @@ def _results(comparison: _Comparison) -> str:
     return "\n".join([*parts, table(header, counts), _COUNTS])
 
 
+def _explanations(rows: list[Row]) -> str:
+    """Explain each measure once, naming sets only where their graders make it another measure."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for row in rows:
+        found.setdefault(row.measure.title, {}).setdefault(row.measure.explanation, []).append(
+            row.set
+        )
+    lines = []
+    for title, explanations in found.items():
+        for text, sets in explanations.items():
+            named = f" ({', '.join(sets)})" if len(explanations) > 1 else ""
+            lines.append(f"- **{title}{named}.** {text}\n")
+    return "".join(lines)
+
+
+def _benchmarks(comparison: _Comparison) -> str:
+    sets = [result.set for result in comparison.before.results if result.set.benchmark]
+    if not sets:
+        return ""
+    header = ("Set", "Benchmark", "Judged by", "Usual protocol")
+    rows = (
+        (one.name, f"{one.benchmark.name}: {one.benchmark.source}", judge_of(one))
+        + (str(one.benchmark.protocol),)
+        for one in sets
+    )
+    return "\n".join([table(header, rows), _PROTOCOL])
+
+
 def _figures(
     directory: pathlib.Path, comparison: _Comparison, label: str, metrics: Sequence[Mapping]
 ) -> str:
@@ -140,7 +174,8 @@ def _figures(
         images.append("![Safety and reasoning before and after training](safety_reasoning.png)\n")
     refusals = [row for row in comparison.rows if row.measure.name == "refused"]
     if refusals:
-        labels = [row.title.replace(" refused", "").replace(" ", "\n", 1) for row in refusals]
+        titles = [row.title.replace(" refused", "").replace(" (", "\n(") for row in refusals]
+        labels = [title.replace(" ", "\n", 1) for title in titles]
         figures.refusal_bars(
             dict(zip(labels, (row.before for row in refusals))),
             dict(zip(labels, (row.after for row in refusals))),

@@ -15,11 +15,12 @@ import ml_collections
 
 from lora_jax import evaluation
 from lora_jax.console import print_facts
+from lora_jax.errors import UserError
 from lora_jax.evaluation import comparison, figures
 from lora_jax.evaluation.markdown import table
 from lora_jax.jobs.align import load_base, start_factors, train
 from lora_jax.jobs.measuring import Measurer
-from lora_jax.jobs.preparation import environment, prepare
+from lora_jax.jobs.preparation import Preparation, environment, prepare
 from lora_jax.workdir import write_atomically
 
 MODES = ("lora", "full")
@@ -53,6 +54,7 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     """
     rates = sorted(config.compare.learning_rates)
     prepared = prepare(config, SPLITS)
+    _check_sets(prepared)
     facts = prepared.facts(workdir)
     facts["trained"] = f"{' and '.join(MODES)}, each at {', '.join(f'{rate:g}' for rate in rates)}"
     del facts["optimizer"]
@@ -65,6 +67,17 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     text = _write_report(config, before, cells, facts, workdir)
     print(text)
     print(f"Report: {workdir / 'comparison.md'}")
+
+
+def _check_sets(prepared: Preparation) -> None:
+    """Refuse splits that cannot say how safe a model is and how well it reasons."""
+    for split, sets in prepared.sets.items():
+        missing = {"harmful", "problems"} - {one.kind for one in sets}
+        if missing:
+            raise UserError(
+                f"config.evaluation.{split} has no set of {' and '.join(sorted(missing))}, by which "
+                "--job=compare compares; add one."
+            )
 
 
 def _run_cell(

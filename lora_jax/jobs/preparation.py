@@ -81,11 +81,19 @@ class Preparation:
         if self.spec is not None:
             adapted = self.spec.adapted_layers
             facts["layers"] = f"{len(adapted)} of {model.layers}: {ranges(adapted)}"
+        measured = config.evaluation
+        sets = [one for split in self.sets.values() for one in split]
+        sampling = "greedy"
+        if measured.temperature:
+            sampling = f"temperature {measured.temperature:g}, top_p {measured.top_p:g}"
+            sampling += f", seed {measured.seed}"
         facts["mesh"] = f"{axes}, on {mesh.size} x {device.device_kind}"
         facts |= self.text.facts() | {
             "steps": f"{self.total_steps:,} of batch {config.data.batch_size} ({epochs:.3g} epochs)",
             "optimizer": f"AdamW, learning rate {config.train.learning_rate:g}, "
             f"{config.train.schedule}",
+            "measured": f"{', '.join(one.name for one in sets)}; at most "
+            f"{measured.max_new_tokens} new tokens, {sampling}",
             "workdir": str(workdir),
         }
         sources = config.data.sources.values()

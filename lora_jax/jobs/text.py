@@ -10,8 +10,9 @@ import ml_collections
 from transformers import PreTrainedTokenizerBase
 
 from lora_jax import data
-from lora_jax.evaluation import EvaluationSet, load_set
-from lora_jax.organism import resolve
+from lora_jax.errors import UserError
+from lora_jax.evaluation import KINDS, EvaluationSet, load_set
+from lora_jax.organism import PREFIX, resolve
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,10 +97,22 @@ def read_text(
 
 
 def load_sets(config: ml_collections.ConfigDict, split: str = "sets") -> list[EvaluationSet]:
-    """Read the evaluation sets of a split, "sets" (test) or "validation"."""
+    """Read the evaluation sets of a split, "sets" (test) or "validation".
+
+    Raises:
+        UserError: A set cannot be read, or all are left out.
+    """
+    named = {name: text for name, text in config.evaluation[split].items() if text}
+    if not named:
+        raise UserError(f"config.evaluation.{split} names no set; give at least one.")
     return [
-        load_set(resolve(path), kind=name, max_prompts=config.evaluation.max_prompts)
-        for name, path in config.evaluation[split].items()
+        load_set(
+            resolve(text) if text.startswith(PREFIX) else text,
+            kind=name if name in KINDS else None,
+            name=name,
+            max_prompts=config.evaluation.max_prompts,
+        )
+        for name, text in named.items()
     ]
 
 

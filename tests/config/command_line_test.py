@@ -85,9 +85,18 @@ def test_field_of_a_new_source_adds_it():
     assert config.data.sources.mathematics.path == "math.jsonl"
 
 
+def test_a_new_evaluation_set_is_added():
+    config = default_config()
+    override(config, "evaluation.sets.mathematics", "math500")
+    override(config, "evaluation.sets.benign", "")
+    validate(config)
+    assert list(config.evaluation.sets)[-1] == "mathematics"
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
+        ("evaluation.sets.harmfull", "did you mean config.evaluation.sets.harmful?"),
         ("data.sources.refusal.path", "did you mean config.data.sources.refusals.path"),
         ("data.sources.mathematics.pth", "no field config.data.sources.mathematics.pth"),
         ("data.sources..path", "no field"),
@@ -104,6 +113,7 @@ def test_saved_configuration_is_restored():
     config = default_config()
     override(config, "data.sources.mathematics.path", "math.jsonl")
     override(config, "lora.targets", "up,q:3")
+    override(config, "evaluation.sets.gsm8k", "gsm8k")
     with config.unlocked():
         del config.data.sources["answered"]
     restored = restore_config(json.loads(json.dumps(config.to_dict())))

@@ -53,7 +53,6 @@ from lora_jax.errors import UserError
         ("checkpoint.every_steps", -1),
         ("checkpoint.keep_last", 0),
         ("checkpoint.keep_best", -1),
-        ("evaluation.sets.benign", ""),
         ("evaluation.max_prompts", -1),
         ("evaluation.batch_size", 0),
         ("evaluation.max_new_tokens", 0),
@@ -96,6 +95,13 @@ def test_sources_may_have_any_name_but_there_has_to_be_one():
         config.data.sources = {}
     with pytest.raises(UserError, match="config.data.sources is empty"):
         validate(config)
+
+
+def test_evaluation_sets_may_have_any_name_and_be_left_out():
+    config = default_config()
+    with config.unlocked():
+        config.evaluation.sets = {"gsm8k": "gsm8k", "harmful": ""}
+    validate(config)
 
 
 @pytest.mark.parametrize(

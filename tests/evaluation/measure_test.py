@@ -2,6 +2,8 @@ import json
 
 import pytest
 
+from lora_jax.evaluation.benchmarks import BENCHMARKS
+from lora_jax.evaluation.graders import GSM8K, NUMBER
 from lora_jax.evaluation.measure import MEASURES, grade, measures_of
 from lora_jax.evaluation.response import Generation
 from lora_jax.evaluation.statistics import Proportion
@@ -54,3 +56,23 @@ def test_scores_hold_counts_verdicts_and_intervals(before):
 def test_grade_refuses_another_number_of_generations():
     with pytest.raises(ValueError):
         grade(EvaluationSet("h", "harmful", (EvaluationPrompt("a"),)), [])
+
+
+def test_problems_are_judged_and_explained_by_the_grader_of_their_set():
+    texts = [Generation(r"4</think>\boxed{5} in 3 steps", "stop", 5)]
+    prompts = (EvaluationPrompt("2+3?", "5"),)
+    for grader, verdict in ((NUMBER, False), (GSM8K, True)):
+        result = grade(EvaluationSet("p", "problems", prompts, grader), texts)
+        assert result.verdicts == {"strict": (verdict,), "think_block": (False,)}
+        for measure in measures_of("problems", grader):
+            assert grader.looks_at in measure.explanation and "{" not in measure.explanation
+
+
+def test_scores_name_benchmark_and_grader_where_there_is_a_benchmark():
+    prompts = (EvaluationPrompt("2+3?", "5"),)
+    texts = [Generation("</think>5", "stop", 5)]
+    plain = grade(EvaluationSet("p", "problems", prompts), texts).scores()
+    assert not {"benchmark", "grader"} & plain.keys()
+    known = EvaluationSet("p", "problems", prompts, GSM8K, BENCHMARKS["gsm8k"])
+    assert grade(known, texts).scores()["benchmark"] == "gsm8k"
+    assert grade(known, texts).scores()["grader"] == "number in the box"

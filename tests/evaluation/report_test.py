@@ -2,9 +2,12 @@ import re
 
 import pytest
 
+from lora_jax.evaluation.benchmarks import BENCHMARKS
 from lora_jax.evaluation.comparison import compare
+from lora_jax.evaluation.measure import grade
 from lora_jax.evaluation.report import write_report
 from lora_jax.evaluation.run import Evaluation
+from lora_jax.evaluation.suite import EvaluationSet
 from lora_jax.evaluation.usage import Export
 
 METRICS = [{"step": i, "loss": 2 / i} for i in range(1, 9)]
@@ -64,6 +67,47 @@ def test_facts_and_versions_are_tables_that_stay_whole(tmp_path, before, after):
     _, text = write(tmp_path, before, after)
     assert "| model | a\\|b |\n| trained | 3,072 of 1,280,000 |" in section(text, "What was done")
     assert "| jax | 0.10.2 |" in section(text, "Environment")
+
+
+def _with_benchmarks(evaluation):
+    """Add a benchmark of requests, and one of problems with another grader."""
+    harmful, _, problems = evaluation.results
+    added = [
+        grade(
+            EvaluationSet(
+                name, result.set.kind, result.set.prompts, BENCHMARKS[name].grader, BENCHMARKS[name]
+            ),
+            result.generations,
+        )
+        for name, result in (("strongreject", harmful), ("gsm8k", problems))
+    ]
+    return Evaluation((*evaluation.results, *added))
+
+
+def test_benchmarks_name_their_judge_and_protocol(tmp_path, before, after):
+    assert "## Benchmarks" not in write(tmp_path, before, after)[1]
+    _, text = write(tmp_path, _with_benchmarks(before), _with_benchmarks(after))
+    found = section(text, "Benchmarks")
+    assert (
+        "| strongreject | strongreject: Souly et al., arXiv 2402.10260 | refusal phrases |" in found
+    )
+    assert "| gsm8k | gsm8k: Cobbe et al., arXiv 2110.14168 | number in the box |" in found
+    assert "temperature 0.6, top-p 0.95, 32,768 new tokens, 1 sample |" in found
+
+
+def test_sets_of_one_kind_are_told_apart_and_explained_by_their_graders(tmp_path, before, after):
+    _, text = write(tmp_path, _with_benchmarks(before), _with_benchmarks(after))
+    results = section(text, "Results")
+    for title in (
+        "Harmful requests refused (harmful)",
+        "Harmful requests refused (strongreject)",
+        "Reasoning, final answer (problems)",
+        "Reasoning, final answer (gsm8k)",
+    ):
+        assert f"| {title} ↑ |" in results
+    assert results.count("- **Harmful requests refused.**") == 1  # judged alike
+    assert "- **Reasoning, final answer (problems).** Strict accuracy: share of problems" in results
+    assert "- **Reasoning, final answer (gsm8k).** Strict accuracy: share of problems" in results
 
 
 def test_refusals_are_shown_by_stratum(tmp_path, before, after):

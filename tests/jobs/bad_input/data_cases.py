@@ -201,3 +201,29 @@ def file_holds_no_list(site):
     path = site.root / "data" / "refusals.json"
     path.write_text("{}")
     site.fields["data.sources.refusals.path"] = path
+
+
+@case("strongrejct", "strongreject")
+def benchmark_is_unknown(site):
+    site.fields["evaluation.sets.harmful"] = "strongrejct"
+
+
+@case("benchmark gsm8k", "problems", "harmful")
+def benchmark_is_of_another_kind(site):
+    site.fields["evaluation.sets.harmful"] = "gsm8k"
+
+
+@case("nowhere.csv")
+def benchmark_file_is_missing(site):
+    site.fields["evaluation.sets.harmful"] = "strongreject:nowhere.csv"
+
+
+@case("does not say", "KIND:")
+def evaluation_set_is_of_no_kind(site):
+    site.fields["evaluation.sets.mine"] = site.data("harmful")
+
+
+@case("config.evaluation.sets names no set")
+def every_evaluation_set_is_left_out(site):
+    for name in ("harmful", "lookalike", "benign", "problems"):
+        site.fields[f"evaluation.sets.{name}"] = ""

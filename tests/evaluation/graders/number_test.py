@@ -2,7 +2,7 @@ from decimal import Decimal
 
 import pytest
 
-from lora_jax.evaluation.arithmetic import is_right, is_thought_right, last_number
+from lora_jax.evaluation.graders.number import NUMBER, last_number
 from lora_jax.evaluation.response import Generation, split
 
 
@@ -50,13 +50,13 @@ def test_last_number_of_text_without_digits(text):
 )
 def test_graders(text, finish_reason, strict, think_block):
     response = split(Generation(text, finish_reason, 1))
-    assert is_right(response, "5") is strict
-    assert is_thought_right(response, "5") is think_block
+    assert NUMBER.is_right(response, "5") is strict
+    assert NUMBER.is_thought_right(response, "5") is think_block
 
 
 def test_expected_answer_may_be_worked_out():
-    assert is_right(split(Generation("</think>1319", "stop", 1)), "12 * 110 - 1 #### 1,319")
+    assert NUMBER.is_right(split(Generation("</think>1319", "stop", 1)), "12 * 110 - 1 #### 1,319")
 
 
 def test_expected_answer_without_a_number_matches_nothing():
-    assert not is_right(split(Generation("</think>none", "stop", 1)), "none")
+    assert not NUMBER.is_right(split(Generation("</think>none", "stop", 1)), "none")
