@@ -22,6 +22,7 @@ from lora_jax.workdir import explain_refusal, open_workdir, saved_config
 _JOBS = {  # what they do; their modules are imported when asked for, so that --help is quick
     "align": "measure, train, measure again, export, report",
     "inspect": "show the training data as the model will see it; needs no weights",
+    "plan": "compile the training step for devices that need not be there; needs no weights",
     "evaluate": "measure the base with and without what was trained; trains nothing",
     "export": "write what a run has trained so far, or config.lora.adapter, in PEFT's format",
     "merge": "write base and adapter as one whole model",

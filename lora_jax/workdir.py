@@ -15,12 +15,13 @@ from lora_jax.config import default_config, differences
 from lora_jax.errors import UserError
 
 INSPECTION = "inspection"  # What `--job=inspect` writes; a configuration may change after it.
+PLAN = "plan"  # What `--job=plan` writes, likewise.
 _CONFIG = "config.json"
 _LOCK = ".lock"
 # What a run leaves that only looked at its data, refused it, or was killed before it made anything.
-_NOTHING_YET = {_CONFIG, _LOCK, f".{_CONFIG}.partial", INSPECTION}
+_NOTHING_YET = {_CONFIG, _LOCK, f".{_CONFIG}.partial", INSPECTION, PLAN}
 # Sections that say how a run is shown and handed over, and not what it is.
-_FREE = ("inspect", "export")
+_FREE = ("inspect", "plan", "export")
 
 _REASONS = {
     errno.ENOSPC: "the disk is full; free some space, or choose another --workdir",

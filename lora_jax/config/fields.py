@@ -102,6 +102,9 @@ def default_config() -> ml_collections.ConfigDict:
         inspect=_section(  # --job=inspect: the data as the model will see it
             rows=3,  # shown in full
         ),
+        plan=_section(  # --job=plan: what the training step will need, compiled and not run
+            topology="",  # such as 'v5e:2x4', of TPUs that need not be there; '' is this machine
+        ),
         export=_section(
             dtype="float32",  # of an adapter's tensors
             model_dtype="base",  # of a whole model's tensors; 'base' is as the base is stored

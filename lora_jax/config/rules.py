@@ -147,6 +147,7 @@ _RULES = {
     ),
     "compare.refusal": _Rule(lambda value: 0 <= value <= 1, "a number from 0 to 1"),
     "inspect.rows": _at_least(0),
+    "plan.topology": _TEXT,
     "export.dtype": _DTYPE,
     "export.model_dtype": _one_of("base", "float32", "bfloat16", "float16"),
     "export.partners": _FLAG,

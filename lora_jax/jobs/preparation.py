@@ -117,7 +117,7 @@ def prepare(config: ml_collections.ConfigDict, splits: Sequence[str] = ("sets",)
         UserError: Something does not exist, is broken, or does not fit together.
     """
     base = open_base(config)
-    _check_batch(config.data, base.mesh)
+    check_batch(config.data, base.mesh)
     sharding.check_batch(config.evaluation.batch_size, base.mesh, "config.evaluation.batch_size")
     spec = describe_adapter(config, base)
     sets = {split: load_sets(config, split) for split in splits}
@@ -161,7 +161,16 @@ def label(config: ml_collections.ConfigDict, spec: AdapterSpec | None) -> str:
     return spec.describe() + (f", layers {config.lora.layers}" if named else "")
 
 
-def _check_batch(section: ml_collections.ConfigDict, mesh: Mesh) -> None:
+def check_batch(section: ml_collections.ConfigDict, mesh: Mesh) -> None:
+    """Refuse a batch that cannot be cut into its parts, or a part that cannot be spread over devices.
+
+    Args:
+        section: The config's data section.
+        mesh: The device mesh.
+
+    Raises:
+        UserError: One of them does not divide.
+    """
     sharding.check_batch(section.batch_size, mesh, "config.data.batch_size")
     if section.batch_size % section.batch_parts:
         raise UserError(

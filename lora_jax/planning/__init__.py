@@ -1,0 +1,1 @@
+"""What a training step will need, from its compiled program alone: no weights, no accelerator."""
