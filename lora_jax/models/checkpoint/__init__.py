@@ -1,7 +1,7 @@
 """Hugging Face model directories: read into sharded arrays, written from them."""
 
 from lora_jax.models.checkpoint.loading import load
-from lora_jax.models.checkpoint.saving import COMPANIONS, named_tensors, save
+from lora_jax.models.checkpoint.saving import COMPANIONS, save
 from lora_jax.models.checkpoint.tensor_files import (
     DTYPES,
     INDEX,
@@ -9,7 +9,6 @@ from lora_jax.models.checkpoint.tensor_files import (
     StoredTensor,
     TensorFiles,
     stored_dtype,
-    write_tensors,
 )
 
 __all__ = [
@@ -20,8 +19,6 @@ __all__ = [
     "StoredTensor",
     "TensorFiles",
     "load",
-    "named_tensors",
     "save",
     "stored_dtype",
-    "write_tensors",
 ]

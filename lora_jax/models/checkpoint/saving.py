@@ -121,20 +121,6 @@ def _write_shards(
     _write_json(directory / INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
 
 
-def named_tensors(declarations: Tree, parameters: Tree, dtype: np.dtype) -> dict[str, np.ndarray]:
-    """Return a tree's arrays as Hugging Face names and lays them out, on the host.
-
-    Meant for an adapter: all of it is in memory at once.
-    """
-    values = flatten(parameters)
-    tensors = {}
-    for path, parameter in flatten(declarations).items():
-        for row, name in enumerate(parameter.hf_names):
-            value = np.asarray(_take(values[path], row, None, dtype, parameter.stacked))
-            tensors[name] = transpose(value) if parameter.transposed else value
-    return tensors
-
-
 @functools.partial(jax.jit, static_argnames=("dtype", "stacked"))
 def _take(value, row, added, dtype, stacked):
     """Take one layer out, add to it in fp32, and cast it.

@@ -205,18 +205,6 @@ def stored_dtype(directory: pathlib.Path) -> str:
     return next((name for name, known in DTYPES.items() if known == dtype), "float32")
 
 
-def write_tensors(tensors: Mapping[str, np.ndarray], path: pathlib.Path) -> None:
-    """Write a file of tensors; a kill leaves the old file or the new one, whole.
-
-    Args:
-        tensors: Arrays of one of `DTYPES`, by name.
-        path: The file.
-    """
-    shapes = {name: tensor.shape for name, tensor in tensors.items()}
-    [dtype] = {tensor.dtype for tensor in tensors.values()}
-    stream_tensors(path, shapes, dtype, lambda name: [tensors[name]])
-
-
 def stream_tensors(
     path: pathlib.Path,
     shapes: Mapping[str, tuple[int, ...]],

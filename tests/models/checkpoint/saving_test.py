@@ -13,7 +13,7 @@ from lora_jax.errors import UserError
 from lora_jax.models import checkpoint, decoder
 from lora_jax.models.checkpoint import saving
 from lora_jax.models.config import read_config
-from lora_jax.models.parameters import Parameter, flatten
+from lora_jax.models.parameters import flatten
 from lora_jax.organism import MODEL_DIRECTORY
 from lora_jax.sharding import make_mesh, parameter_shardings
 
@@ -183,18 +183,3 @@ def test_saving_leaves_no_copy_of_the_weights_in_memory(hf_model, tmp_path):
     source.save(tmp_path)
     # What JAX keeps with an array whose content was asked for.
     assert all(x._npy_value is None for x in jax.tree.leaves(source.parameters))
-
-
-def test_named_tensors_are_laid_out_as_in_files():
-    declarations = {
-        "kernel": Parameter((2, 3), (None, None), "l.{layer}.weight", transposed=True).stack(
-            [1, 4]
-        ),
-        "scale": Parameter((3,), (None,), "scale"),
-    }
-    values = {"kernel": np.arange(12.0).reshape(2, 2, 3), "scale": np.arange(3.0)}
-    tensors = checkpoint.named_tensors(declarations, values, checkpoint.DTYPES["bfloat16"])
-    assert {tensor.dtype.name for tensor in tensors.values()} == {"bfloat16"}
-    np.testing.assert_array_equal(tensors["l.4.weight"], values["kernel"][1].T)
-    np.testing.assert_array_equal(tensors["scale"], values["scale"])
-    assert list(tensors) == ["l.1.weight", "l.4.weight", "scale"]

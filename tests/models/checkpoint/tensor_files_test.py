@@ -16,7 +16,6 @@ from lora_jax.models.checkpoint import (
     TensorFiles,
     stored_dtype,
     tensor_files,
-    write_tensors,
 )
 
 TENSORS = {
@@ -90,11 +89,18 @@ def test_a_block_costs_its_own_bytes_and_no_others(directory, read_bytes, name, 
     assert sum(read_bytes) == expected.nbytes
 
 
+def write(tensors, path) -> None:
+    """Write arrays of one type, as `stream_tensors` is used."""
+    shapes = {name: tensor.shape for name, tensor in tensors.items()}
+    [dtype] = {tensor.dtype for tensor in tensors.values()}
+    tensor_files.stream_tensors(path, shapes, dtype, lambda name: [tensors[name]])
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_what_is_written_is_read_by_the_library(tmp_path, dtype):
     drawn = np.random.default_rng(0).standard_normal((5, 3))
     tensors = {"b": drawn.astype(DTYPES[dtype]), "a": drawn[0].astype(DTYPES[dtype])}
-    write_tensors(tensors | {"c": tensors["b"].T}, tmp_path / WEIGHTS)
+    write(tensors | {"c": tensors["b"].T}, tmp_path / WEIGHTS)
     read = load_file(tmp_path / WEIGHTS)
     for name, tensor in (tensors | {"c": tensors["b"].T}).items():
         np.testing.assert_array_equal(read[name], tensor, strict=True)
@@ -106,7 +112,7 @@ def test_what_is_written_is_read_by_the_library(tmp_path, dtype):
 
 def test_interrupted_write_leaves_the_old_file(tmp_path):
     path = tmp_path / "adapter.safetensors"
-    write_tensors({"a": np.ones(3, np.float32)}, path)
+    write({"a": np.ones(3, np.float32)}, path)
 
     def interrupt(name):
         yield np.zeros(1, np.float32)
