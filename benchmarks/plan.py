@@ -64,8 +64,10 @@ ROWS = (
     ("R1-Distill-Qwen-14B", "v5e:2x4", 1, 8, 4096),
     ("R1-Distill-Qwen-32B", "v5e:2x4", 1, 8, 1024),
     ("R1-Distill-Qwen-32B", "v5e:2x4", 1, 8, 4096),
+    ("R1-Distill-Qwen-32B", "v5e:2x4", 2, 4, 4096),
     ("R1-Distill-Llama-70B", "v5e:4x4", 1, 16, 1024),
     ("R1-Distill-Llama-70B", "v5e:4x4", 1, 16, 4096),
+    ("R1-Distill-Llama-70B", "v5e:4x4", 4, 4, 4096),
 )
 HEADER = ("model", "chips", "batch", "state", "activations", "total a chip", "fits")
 HEADER += ("G FLOPs a token", "times the least", "received by a chip in a step", "compiled in")
@@ -102,7 +104,7 @@ def plan(name: str, topology: str, tensor: int, batch: int, length: int) -> tupl
     billions = count(declarations) / 1e9
     return (
         f"{name}, {billions:.1f} B",
-        f"{topology}, fsdp {mesh.shape['fsdp']}",
+        f"{topology}, fsdp {mesh.shape['fsdp']}" + (f" x tensor {tensor}" if tensor > 1 else ""),
         f"{batch} x {length}",
         size(trial.memory.state.total),
         size(trial.memory.activations),
@@ -142,8 +144,9 @@ def report(rows: list[tuple[str, ...]], peak: dict[str, int]) -> str:
         "it says the step would use. FLOPs are those of the compiled matrix products, loops counted as "
         "often as they run; the least is one forward pass and the gradients of activations, without the "
         "second forward pass that remat full is.\n\n"
-        "The 7B model in bf16 leaves a single v5e chip next to nothing; int8 weights, which are not "
-        "supported, would halve its state.\n\n"
+        "A v5e chip has 16 GiB, of which programs may use 15.75. Weights of 7B in bf16 leave too little of "
+        "a single one; int8 weights, which are not supported, would take half. At 4096 tokens it is the "
+        "attention scores [B, H, T, S] that fill a chip; the tensor axis splits them by heads.\n\n"
         f"{table(HEADER, rows)}\n"
         f"The embedded model, batch 64 x 128 in fp32 on this machine's CPU: {size(peak['planned'])} "
         f"planned, {size(peak['measured'])} measured, a ratio of {ratio:.2f}.\n\n"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+PRECISION = 1 / 32  # Of the answer, where batches are so large that one sequence more is nothing.
+
 
 class Point(Protocol):
     """What the search asks of a batch that was tried.
@@ -36,17 +38,19 @@ def largest_batch(
         limit: Bytes that there are.
 
     Returns:
-        What was found for the largest batch that fits; None if not even the smallest does.
+        What was found for the largest batch that fits, which one larger by `PRECISION`, or by `ways`,
+        does not; None if not even the smallest does.
     """
     low, high = (first, None) if first.fits else (None, first)
     used = {0: fixed, first.batch_size // ways: first.used}
     while True:
         below = low.batch_size // ways if low else 0
         above = high.batch_size // ways if high else None
-        if above is not None and above - below == 1:
+        apart = max(1, int(below * PRECISION))
+        if above is not None and above - below <= apart:
             return low
         near = sorted(used, key=lambda parts: abs(used[parts] - limit))[:2]
-        guess = max(below + 1, _meets(*((parts, used[parts]) for parts in near), limit))
+        guess = max(below + apart, _meets(*((parts, used[parts]) for parts in near), limit))
         # Without a bound above, a line through noise must not lead astray.
         guess = min(guess, 8 * below if above is None else above - 1)
         point = attempt(guess * ways)

@@ -139,7 +139,7 @@ class PlannedStep:
             refused = read_refusal(self.state, str(error))
             if refused is None:
                 raise
-            return trial(refused[0], False, time.monotonic() - start, None)
+            return trial(refused, False, time.monotonic() - start, None)
         seconds = time.monotonic() - start
         memory = measure(self.state, compiled)
         fits = memory.total <= self.chip.memory

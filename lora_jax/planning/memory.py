@@ -10,11 +10,10 @@ from typing import Any
 import jax
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-# How TPU's compiler words that a program does not fit; or that not even its activations would, alone.
-_REFUSED = re.compile(r"Used ([\d.]+)([KMGT]?) of ([\d.]+)([KMGT]?) hbm")
-_REFUSED_ALONE = re.compile(
-    r"HLO temporaries \(([\d.]+)([KMGT]?)\) exceeds available HBM \(([\d.]+)([KMGT]?)\)"
-)
+# How TPU's compiler words that a program does not fit: as a whole, or by what it keeps in between.
+_SIZE = r"([\d.]+)([KMGT]?)"
+_WHOLE = re.compile(rf"Used {_SIZE} of \S+ hbm")
+_BETWEEN = re.compile(rf"HLO temporaries \({_SIZE}\) exceeds available HBM")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,20 +81,20 @@ def measure(state: StateMemory, compiled: jax.stages.Compiled) -> StepMemory:
     return StepMemory(state, found.temp_size_in_bytes, total)
 
 
-def read_refusal(state: StateMemory, message: str) -> tuple[StepMemory, int] | None:
-    """Read what a program would need that the compiler refused, and what there is.
+def read_refusal(state: StateMemory, message: str) -> StepMemory | None:
+    """Read what a program would need that the compiler refused.
 
     Args:
         state: What stays from step to step.
         message: Of the compiler's error.
 
     Returns:
-        The memory of the step, and the bytes that a chip has for it; None where the error is another.
+        The memory of the step; None where the error is another.
     """
-    found = _REFUSED.search(message) or _REFUSED_ALONE.search(message)
-    if found is None:
-        return None
-    used, limit = (int(float(found[n]) * _UNITS[found[n + 1]]) for n in (1, 3))
-    if found.re is _REFUSED_ALONE:
-        used += state.total
-    return StepMemory(state, max(0, used - state.total), used), limit
+    if found := _WHOLE.search(message):
+        used = int(float(found[1]) * _UNITS[found[2]])
+        return StepMemory(state, max(0, used - state.total), used)
+    if found := _BETWEEN.search(message):
+        activations = int(float(found[1]) * _UNITS[found[2]])
+        return StepMemory(state, activations, state.total + activations)
+    return None

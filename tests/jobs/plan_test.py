@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import re
 import shutil
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 import main
 from lora_jax.jobs import plan
 from lora_jax.planning import compiling
+from lora_jax.planning.batch_search import PRECISION
 from lora_jax.planning.chips import Chip
 
 SMALL = Chip(4 * 2**20, None)
@@ -43,7 +45,8 @@ def test_it_tells_what_the_step_needs_without_weights_and_data(planned):
     largest = int(written.partition("| largest batch | ")[2].partition(",")[0])
     assert largest >= 4
     assert f"batch {largest} fits" in said
-    assert f"batch {largest + 1} does not fit" in said
+    refused = [int(word) for word in re.findall(r"batch (\d+) does not fit", said)]
+    assert largest < min(refused) <= largest + max(1, largest * PRECISION)
 
 
 def test_the_config_may_change_after_it(planned, monkeypatch):

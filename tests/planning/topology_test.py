@@ -61,12 +61,21 @@ def test_a_compiler_that_does_not_start_is_no_wrong_name(monkeypatch):
 @needs_libtpu
 @pytest.mark.parametrize(
     ("name", "devices", "memory"),
-    [("v5e:1x1", 1, 16), ("v5e:2x4", 8, 16), ("v5p:2x2x2", 8, 95), ("tpu7x:2x2x1", 8, 96)],
+    [
+        ("v2:2x2", 8, 7.48),
+        ("v3:2x2", 8, 15.48),
+        ("v4:2x2x1", 8, 15.25),
+        ("v5e:1x1", 1, 15.75),
+        ("v5e:2x4", 8, 15.75),
+        ("v5p:2x2x2", 8, 95.74),
+        ("v6e:1x1", 1, 31.25),
+        ("tpu7x:2x2x1", 8, 94.75),
+    ],
 )
 def test_libtpu_knows_it(name, devices, memory):
     found = find_devices(name)
     assert len(found) == devices
-    assert find_chip(found[0]).memory == memory * GIB
+    assert find_chip(found[0]).memory == int(memory * GIB)
 
 
 @pytest.mark.slow
