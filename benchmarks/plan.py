@@ -64,10 +64,11 @@ ROWS = (
     ("R1-Distill-Qwen-14B", "v5e:2x4", 1, 8, 4096),
     ("R1-Distill-Qwen-32B", "v5e:2x4", 1, 8, 1024),
     ("R1-Distill-Qwen-32B", "v5e:2x4", 1, 8, 4096),
-    ("R1-Distill-Qwen-32B", "v5e:2x4", 2, 4, 4096),
+    ("R1-Distill-Qwen-32B", "v5e:2x4", 4, 2, 4096),
     ("R1-Distill-Llama-70B", "v5e:4x4", 1, 16, 1024),
     ("R1-Distill-Llama-70B", "v5e:4x4", 1, 16, 4096),
-    ("R1-Distill-Llama-70B", "v5e:4x4", 4, 4, 4096),
+    ("R1-Distill-Llama-70B", "v5e:4x4", 8, 2, 4096),
+    ("R1-Distill-Llama-70B", "v5p:2x2x2", 1, 8, 4096),
 )
 HEADER = ("model", "chips", "batch", "state", "activations", "total a chip", "fits")
 HEADER += ("G FLOPs a token", "times the least", "received by a chip in a step", "compiled in")
